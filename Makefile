@@ -1,0 +1,33 @@
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+
+help:  ## List what make can do
+	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check --editable '.[dev]' --constraint constraints.txt
+	touch $@
+
+env: $(VENV)/installed  ## Make the environment in .venv
+
+repro: env  ## Run the whole pipeline (dvc repro)
+	dvc repro
+
+test: env  ## Run the tests
+	pytest
+
+lint: env  ## Check style and types
+	ruff check .
+	ruff format --check .
+	mypy stages
+
+pretrain: env  ## Train the embedded base anew (hours on a CPU)
+	python -m stages.pretrain
+
+clean:  ## Remove the environment and work in progress
+	rm -rf $(VENV) .work
+
+.PHONY: help env repro test lint pretrain clean

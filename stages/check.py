@@ -1,0 +1,66 @@
+"""Refuse a wrong or misspelt parameter before anything expensive starts.
+
+Reads params.yaml, the whole of it. Writes data/check/ok, which never changes: every stage waits for it and none is made
+stale by it.
+"""
+
+import difflib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from stages import download, evaluate, filter, finetune, plan, report, subsample, synthesize, train
+from stages.shared.errors import BadInput
+from stages.shared.params import PATH, Section, leaves, pick, read
+
+OUTPUT = Path("data/check/ok")
+STAGES = (download, subsample, finetune, plan, synthesize, filter, evaluate, report)
+ARMS = {"real": train.RealParams, "synthetic": train.SyntheticParams}
+Declaration = tuple[type[Section], Mapping[str, str]]
+
+
+def declarations(tree: dict[str, Any]) -> Iterator[Declaration]:
+    """Every stage's parameter model with the places of its fields, the arms as the file lists them."""
+    for stage in STAGES:
+        yield stage.Params, {}
+    groups = tree.get("arms")
+    if (
+        not isinstance(groups, dict)
+        or set(groups) != set(ARMS)
+        or not all(isinstance(g, dict) for g in groups.values())
+    ):
+        raise BadInput(f"{PATH}: arms: must hold the two groups real and synthetic, each with its arms by name")
+    for group, model in ARMS.items():
+        for name in groups[group]:
+            yield model, {"arm": f"arms.{group}.{name}"}
+
+
+def paths(tree: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    """The dotted paths of all leaves of the file."""
+    for name, value in tree.items():
+        if isinstance(value, dict) and value:
+            yield from paths(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"
+
+
+def check(tree: dict[str, Any]) -> None:
+    """Raises BadInput for the first parameter that no stage knows, that is missing, or that is out of range."""
+    known = {leaf for model, places in declarations(tree) for leaf in leaves(model, places)}
+    for path in paths(tree):
+        if path not in known:
+            close = difflib.get_close_matches(path, sorted(known), n=1)
+            hint = f"did you mean {close[0]}?" if close else "take it out"
+            raise BadInput(f"{PATH}: {path} is no parameter of any stage; {hint}")
+    for model, places in declarations(tree):
+        pick(model, tree, places)
+
+
+def main() -> None:
+    check(read())
+    OUTPUT.parent.mkdir(parents=True, exist_ok=True)
+    OUTPUT.write_text("params.yaml is valid\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+"""Your own photos: `<path>/train/<class>/*.jpg` and `<path>/test/<class>/*.jpg`, or one tree that is split.
+
+A class is called as its folder is. Hidden files, nested folders and files that are no jpg, png or webp are left out.
+"""
+
+import logging
+import os
+import unicodedata
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from pydantic import Field
+
+from stages.datasets.dataset import Dataset, Split
+from stages.datasets.images import SUFFIXES, check_images, encode_images
+from stages.shared.errors import BadInput
+from stages.shared.params import Section
+
+log = logging.getLogger(__name__)
+Files = dict[str, list[Path]]  # the images of each class, by name
+
+
+class Folder(Section):
+    path: str | None
+    test_share: float = Field(gt=0, lt=1)
+
+
+def read_folder(folder: Folder) -> Dataset:
+    """List, split and check the photos; raises BadInput, naming the folder or file."""
+    root = _resolve(folder.path)
+    train = root / "train" if any(_subfolders(root / "train")) else root
+    test = root / "test" if train != root and (root / "test").is_dir() else None
+    files = _list_train(train)
+    if test is None:
+        train_files, test_files = _split(files, folder.test_share, train)
+    else:
+        train_files, test_files = files, _list_test(test, list(files))
+    parts = {"train": train_files, "test": test_files}
+    check_images([path for part in parts.values() for paths in part.values() for path in paths])
+    return Dataset(list(files), {name: _table(part, list(files)) for name, part in parts.items()})
+
+
+def _resolve(path: str | None) -> Path:
+    if path is None:
+        raise BadInput("params.yaml: data.folder.path: it is null; set it to the folder that holds your photos")
+    root = Path(os.environ.get("DVC_ROOT", ".")) / Path(path).expanduser()
+    if not root.is_dir():
+        raise BadInput(f"params.yaml: data.folder.path: there is no folder {root}; set it to the one with your photos")
+    return root
+
+
+def _list_train(folder: Path) -> Files:
+    files = {each.name: _images(each) for each in _subfolders(folder)}
+    if len(files) < 2:
+        raise BadInput(f"{folder}: holds {len(files)} class folders, at least 2 are needed; make one for each class")
+    for name, paths in files.items():
+        if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in name):
+            raise BadInput(f"{str(folder / name)!r}: the name has unprintable characters; rename the folder")
+        if not paths:
+            raise BadInput(f"{folder / name}: holds no jpg, png or webp image; add some, or remove the folder")
+    return files
+
+
+def _list_test(folder: Path, classes: list[str]) -> Files:
+    files = {each.name: _images(each) for each in _subfolders(folder)}
+    strange = [name for name in files if name not in classes]
+    if strange:
+        raise BadInput(f"{folder / strange[0]}: there is no such class in train; rename or remove the folder")
+    if not any(files.values()):
+        raise BadInput(f"{folder}: holds no test image; add some, or remove it to have train split")
+    return files
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def _images(folder: Path) -> list[Path]:
+    visible = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    images = [path for path in visible if path.suffix.lower() in SUFFIXES]
+    if len(images) < len(visible):
+        log.warning("%s: %d files that are no jpg, png or webp are left out", folder, len(visible) - len(images))
+    return images
+
+
+def _split(files: Files, test_share: float, folder: Path) -> tuple[Files, Files]:
+    """At least one image of each class on either side."""
+    train, test = {}, {}
+    for name, paths in files.items():
+        if len(paths) < 2:
+            raise BadInput(f"{folder / name}: one image cannot be split into train and test; add another")
+        count = min(max(round(test_share * len(paths)), 1), len(paths) - 1)
+        # seeded by the name, so that a new class leaves the others' split alone
+        tested = set(np.random.default_rng(list(name.encode())).choice(len(paths), size=count, replace=False))
+        train[name] = [path for index, path in enumerate(paths) if index not in tested]
+        test[name] = [path for index, path in enumerate(paths) if index in tested]
+    return train, test
+
+
+def _table(files: Files, classes: list[str]) -> Split:
+    labels = [label for label, name in enumerate(classes) for _ in files.get(name, [])]
+    paths = [path for name in classes for path in files.get(name, [])]
+    return Split(pd.DataFrame({"label": labels}), encode_images(paths))

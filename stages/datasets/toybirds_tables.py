@@ -1,0 +1,80 @@
+"""The Toybirds dataset: which bird stands where in train, test and the Waterbird-style ood split.
+
+Image `index` of a split is a function of (split, index, bias) alone: a larger split begins with the smaller one, and
+`draw` gives the foreground mask of any image that a table holds (its key is its index).
+"""
+
+from typing import Literal, NamedTuple
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+from pydantic import Field
+
+from stages.datasets.dataset import Dataset, Split
+from stages.datasets.toybirds import SPECIES, Habitat, render
+from stages.shared.params import Section
+from stages.shared.tables import encode_png
+
+SIZE = 32  # pixels a side
+WORLD_SEED = 2024  # the world is one dataset: params.seed chooses from it and does not redraw it
+SPLITS = ("train", "test", "ood")
+# the four Waterbird groups: where the species lives, where it is seen
+GROUPS: list[tuple[Habitat, Habitat]] = [("water", "water"), ("water", "land"), ("land", "land"), ("land", "water")]
+OTHER: dict[Habitat, Habitat] = {"water": "land", "land": "water"}
+
+SplitName = Literal["train", "test", "ood"]
+
+
+class Toybirds(Section):
+    train_per_class: int = Field(ge=1)
+    test_per_class: int = Field(ge=1)
+    ood_per_group: int = Field(ge=1)
+    bias: float = Field(ge=0, le=1)
+
+
+class Scene(NamedTuple):
+    label: int
+    habitat: Habitat
+    rng: np.random.Generator  # what the drawing goes on with
+
+
+def scene(split: SplitName, index: int, bias: float) -> Scene:
+    """Which species, and where; `bias` is the share in their own habitat, which the balanced ood split ignores."""
+    rng = np.random.default_rng((WORLD_SEED, SPLITS.index(split), index))
+    if split == "ood":
+        origin, place = GROUPS[index % len(GROUPS)]
+        kind = [label for label, species in enumerate(SPECIES) if species.habitat == origin]
+        return Scene(kind[index // len(GROUPS) % len(kind)], place, rng)
+    label = index % len(SPECIES)
+    home = SPECIES[label].habitat
+    return Scene(label, home if rng.random() < bias else OTHER[home], rng)
+
+
+def draw(split: SplitName, index: int, bias: float) -> tuple[np.ndarray, np.ndarray]:
+    """The image, uint8 (SIZE, SIZE, 3), and its foreground mask, bool (SIZE, SIZE)."""
+    label, habitat, rng = scene(split, index, bias)
+    return render(SPECIES[label].bird, habitat, rng, SIZE)
+
+
+def group_name(label: int, habitat: Habitat) -> str:
+    """Waterbirds' name (Sagawa et al., 2019): the bird's kind, then the place it is seen at."""
+    return f"{SPECIES[label].habitat}bird_{habitat}"
+
+
+def draw_toybirds(toybirds: Toybirds) -> Dataset:
+    counts: dict[SplitName, int] = {
+        "train": toybirds.train_per_class * len(SPECIES),
+        "test": toybirds.test_per_class * len(SPECIES),
+        "ood": toybirds.ood_per_group * len(GROUPS),
+    }
+    splits: dict[str, Split] = {split: _draw_split(split, count, toybirds.bias) for split, count in counts.items()}
+    return Dataset([species.name for species in SPECIES], splits)
+
+
+def _draw_split(split: SplitName, count: int, bias: float) -> Split:
+    scenes = [scene(split, index, bias) for index in range(count)]
+    rows = pd.DataFrame({"label": [each.label for each in scenes]})
+    if split == "ood":
+        rows["group"] = [group_name(each.label, each.habitat) for each in scenes]
+    return Split(rows, (encode_png(Image.fromarray(draw(split, index, bias)[0])) for index in range(count)))

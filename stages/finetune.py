@@ -1,0 +1,193 @@
+"""Teach the base model the classes: Textual Inversion, DreamBooth with LoRA, or both (Sec. 3.3).
+
+Reads data/subsample/manifest.csv, the training table and classes.csv. Writes data/finetune/ in diffusers' own formats:
+pytorch_lora_weights.safetensors, tokens/<class-0000>.safetensors; and losses.csv.
+"""
+
+import time
+from pathlib import Path
+
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from diffusers import DDPMScheduler, StableDiffusionPipeline
+from diffusers.utils import convert_state_dict_to_diffusers
+from peft import LoraConfig, get_peft_model_state_dict
+from pydantic import Field
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from stages.shared.diffusion import (
+    LORA_FILE,
+    TOKENS_FOLDER,
+    Base,
+    check_resolution,
+    encode_moments,
+    load_base,
+    to_pixels,
+)
+from stages.shared.params import Section, load
+from stages.shared.prompts import Strategy, class_prompts, learns_lora, learns_tokens
+from stages.shared.runtime import seed_everything
+from stages.shared.tables import Table, read_classes, read_manifest
+from stages.shared.work import fingerprint, publish, work_folder
+
+SOURCES, DATA, OUTPUT = Path("data/subsample"), Path("data/download"), Path("data/finetune")
+LORA_TARGETS = ["to_q", "to_k", "to_v", "to_out.0"]  # every attention projection of the UNet
+CHECKPOINT_SECONDS = 60
+
+
+class Finetune(Section):
+    strategy: Strategy
+    lora_rank: int = Field(ge=1)
+    learning_rate: float = Field(gt=0)
+    token_learning_rate: float = Field(gt=0)
+    weight_decay: float = Field(ge=0)
+    steps: int = Field(ge=1)
+    batch: int = Field(ge=1)
+    resolution: int = Field(ge=8)
+
+
+class Params(Section):
+    seed: int = Field(ge=0)
+    base: Base
+    finetune: Finetune
+
+
+class TokenEmbedding(nn.Module):
+    """A frozen embedding table with new trainable rows behind it: gradients reach the new rows and nothing else."""
+
+    def __init__(self, table: nn.Embedding, rows: Tensor):
+        super().__init__()
+        self.table = table
+        self.rows = nn.Parameter(rows)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        known = self.table.num_embeddings
+        new = F.embedding((ids - known).clamp(min=0), self.rows)
+        return torch.where((ids >= known)[..., None], new, self.table(ids.clamp(max=known - 1)))
+
+
+def add_tokens(pipeline: StableDiffusionPipeline, classes: pd.DataFrame) -> TokenEmbedding:
+    """Give each class a token that starts as its metaclass's (first) word."""
+    table = pipeline.text_encoder.get_input_embeddings()
+    words = [pipeline.tokenizer(word, add_special_tokens=False).input_ids[0] for word in classes["metaclass"]]
+    pipeline.tokenizer.add_tokens(classes["token"].tolist())
+    embedding = TokenEmbedding(table, table.weight[words].detach().clone())
+    pipeline.text_encoder.set_input_embeddings(embedding)
+    return embedding
+
+
+def add_lora(unet: nn.Module, rank: int) -> list[nn.Parameter]:
+    """Low-rank residues on all attention projections (Hu et al., 2022); returns their parameters."""
+    unet.add_adapter(LoraConfig(r=rank, target_modules=LORA_TARGETS, lora_alpha=rank, init_lora_weights="gaussian"))
+    return [parameter for parameter in unet.parameters() if parameter.requires_grad]
+
+
+def diffusion_loss(pipeline, scheduler: DDPMScheduler, latents: Tensor, ids: Tensor, generator) -> Tensor:
+    """Eq. 1, for noise or velocity prediction, whichever the base was trained for."""
+    noise = torch.randn(latents.shape, generator=generator)
+    times = torch.randint(scheduler.config.num_train_timesteps, (len(latents),), generator=generator)
+    latents, noise, times, ids = (part.to(pipeline.device) for part in (latents, noise, times, ids))
+    noisy = scheduler.add_noise(latents, noise, times).contiguous(memory_format=torch.channels_last)
+    predicted = pipeline.unet(noisy, times, pipeline.text_encoder(ids).last_hidden_state).sample
+    velocity = scheduler.config.prediction_type == "v_prediction"
+    return F.mse_loss(predicted, scheduler.get_velocity(latents, noise, times) if velocity else noise)
+
+
+class Learner:
+    """What is trained, how, and how it is kept: the model's new parameters with their optimiser."""
+
+    def __init__(self, pipeline: StableDiffusionPipeline, classes: pd.DataFrame, params: Finetune):
+        self.pipeline, self.params = pipeline, params
+        tokens, lora = learns_tokens(params.strategy), learns_lora(params.strategy)
+        self.embedding = add_tokens(pipeline, classes) if tokens else None
+        groups: list[dict] = []
+        if self.embedding is not None:
+            groups.append({"params": [self.embedding.rows], "lr": params.token_learning_rate})
+        if lora:
+            groups.append({"params": add_lora(pipeline.unet, params.lora_rank), "lr": params.learning_rate})
+        self.parameters = [parameter for group in groups for parameter in group["params"]]
+        self.optimizer = torch.optim.AdamW(groups, weight_decay=params.weight_decay)
+
+    def step(self, loss: Tensor) -> None:
+        self.optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.parameters, 1.0)
+        self.optimizer.step()
+
+    def state(self, losses: list[float]) -> dict:
+        return {"parameters": self.parameters, "optimizer": self.optimizer.state_dict(), "losses": losses}
+
+    def restore(self, state: dict) -> list[float]:
+        with torch.no_grad():
+            for parameter, saved in zip(self.parameters, state["parameters"], strict=True):
+                parameter.copy_(saved)
+        self.optimizer.load_state_dict(state["optimizer"])
+        return state["losses"]
+
+    def save(self, folder: Path, classes: pd.DataFrame) -> None:
+        """Write safetensors that `load_lora_weights` and `load_textual_inversion` read."""
+        if learns_lora(self.params.strategy):
+            lora = convert_state_dict_to_diffusers(get_peft_model_state_dict(self.pipeline.unet))
+            StableDiffusionPipeline.save_lora_weights(folder, lora, weight_name=LORA_FILE)
+        if self.embedding is not None:
+            (folder / TOKENS_FOLDER).mkdir(exist_ok=True)
+            for token, row in zip(classes["token"], self.embedding.rows.detach().cpu(), strict=True):
+                save_file({token: row.clone()}, folder / TOKENS_FOLDER / f"{token.strip('<>')}.safetensors")
+
+
+def prepare(pipeline, table: Table, classes: pd.DataFrame, params: Finetune) -> tuple[tuple[Tensor, Tensor], Tensor]:
+    """Latent moments of all images and of their mirror images, (2n, c, h, w) each, and token ids, (2n, length)."""
+    images = [table.image(row) for row in tqdm(range(len(table)), desc="read")]
+    pixels = to_pixels(images, params.resolution)
+    moments = encode_moments(pipeline, torch.cat([pixels, pixels.flip(-1)]))
+    prompts = class_prompts(classes, params.strategy)
+    ids = pipeline.tokenizer(prompts, padding="max_length", truncation=True, return_tensors="pt").input_ids
+    return moments, ids[torch.tensor(table.rows["label"].tolist() * 2)]
+
+
+def finetune(learner: Learner, table: Table, classes: pd.DataFrame, seed: int, checkpoint: Path) -> list[float]:
+    """The training loop; step k draws from generator (seed, k), so that a resumed run equals an unbroken one."""
+    params, pipeline = learner.params, learner.pipeline
+    (means, deviations), ids = prepare(pipeline, table, classes, params)
+    scheduler = DDPMScheduler.from_config(pipeline.scheduler.config)
+    losses = learner.restore(torch.load(checkpoint, weights_only=True)) if checkpoint.exists() else []
+    saved = time.monotonic()
+    for step in tqdm(range(len(losses), params.steps), initial=len(losses), total=params.steps, desc="finetune"):
+        generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
+        rows = torch.randint(len(ids), (params.batch,), generator=generator)
+        sample = means[rows] + deviations[rows] * torch.randn(means[rows].shape, generator=generator)
+        latents = sample * pipeline.vae.config.scaling_factor
+        loss = diffusion_loss(pipeline, scheduler, latents, ids[rows], generator)
+        learner.step(loss)
+        losses.append(loss.detach())
+        if time.monotonic() - saved > CHECKPOINT_SECONDS:
+            saved, losses = time.monotonic(), [float(value) for value in losses]
+            torch.save(learner.state(losses), checkpoint.with_suffix(".new"))
+            checkpoint.with_suffix(".new").replace(checkpoint)
+    return [float(value) for value in losses]
+
+
+def main() -> None:
+    params, classes = load(Params), read_classes(DATA)
+    table = Table(DATA / "train", read_manifest(SOURCES))
+    mark = fingerprint(params, [SOURCES, DATA / "train", DATA / "classes.csv"])
+    with work_folder("finetune", mark) as work:
+        result = work / "result"
+        result.mkdir(exist_ok=True)
+        losses: list[float] = []
+        if params.finetune.strategy != "none":
+            seed_everything(params.seed)
+            pipeline = load_base(params.base, torch.float32)
+            check_resolution(pipeline, params.finetune.resolution, "finetune.resolution")
+            learner = Learner(pipeline, classes, params.finetune)
+            losses = finetune(learner, table, classes, params.seed, work / "checkpoint.pt")
+            learner.save(result, classes)
+        pd.DataFrame({"loss": losses}).round(5).to_csv(result / "losses.csv", index_label="step", lineterminator="\n")
+        publish(result, OUTPUT)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,86 @@
+"""The text-to-image model: loading it, and the three things that fine-tuning and synthesis both do with it."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline
+from diffusers.utils import logging as diffusers_logging
+from PIL import Image
+from pydantic import Field
+from safetensors.torch import load_file
+from torch import Tensor
+from transformers.utils import logging as transformers_logging
+
+from stages.shared.errors import BadInput
+from stages.shared.params import Section
+from stages.shared.runtime import batch_size, device, precision
+
+LORA_FILE, TOKENS_FOLDER = "pytorch_lora_weights.safetensors", "tokens"
+
+
+class Base(Section):
+    """The pretrained pipeline: a folder, or a hub id at a pinned revision."""
+
+    id: str = Field(min_length=1)
+    revision: str | None
+
+
+def load_base(base: Base, dtype: torch.dtype | None = None) -> StableDiffusionPipeline:
+    """Load the base with DPM-Solver++ as its sampler; nothing of it requires gradients."""
+    for library in (diffusers_logging, transformers_logging):
+        library.set_verbosity_error()
+        library.disable_progress_bar()
+    local = Path(base.id).is_dir()
+    try:
+        pipeline = StableDiffusionPipeline.from_pretrained(
+            base.id, revision=None if local else base.revision, local_files_only=local, dtype=dtype or precision(),
+            use_safetensors=True, safety_checker=None, feature_extractor=None, requires_safety_checker=False,
+        )  # fmt: skip
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise BadInput(
+            f"params.yaml: base.id: {base.id!r} cannot be loaded ({reason}); name a folder or a hub id"
+        ) from None
+    pipeline.scheduler = DPMSolverMultistepScheduler.from_config(pipeline.scheduler.config)
+    pipeline.set_progress_bar_config(disable=True)
+    for model in (pipeline.unet, pipeline.vae, pipeline.text_encoder):
+        model.requires_grad_(False).eval()
+    pipeline.unet.to(memory_format=torch.channels_last)
+    return pipeline.to(device())
+
+
+def load_finetuned(pipeline: StableDiffusionPipeline, folder: Path) -> None:
+    """Add what `finetune` learned, through diffusers' own loaders; LoRA is fused into the weights."""
+    if (folder / LORA_FILE).exists():
+        pipeline.load_lora_weights(folder, weight_name=LORA_FILE)
+        pipeline.fuse_lora()
+        pipeline.unload_lora_weights()
+    tokens = [load_file(path) for path in sorted((folder / TOKENS_FOLDER).glob("*.safetensors"))]
+    if tokens:
+        pipeline.load_textual_inversion(tokens, token=[next(iter(token)) for token in tokens])
+
+
+def to_pixels(images: list[Image.Image], resolution: int) -> Tensor:
+    """Square-resized images in [-1, 1], float32 (n, 3, resolution, resolution)."""
+    sized = [image.resize((resolution, resolution), Image.Resampling.LANCZOS) for image in images]
+    batch = np.stack([np.asarray(image, np.float32) for image in sized]) / 255
+    return torch.from_numpy(2 * batch - 1).permute(0, 3, 1, 2)
+
+
+@torch.inference_mode()
+def encode_moments(pipeline: StableDiffusionPipeline, pixels: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of the latents, each (n, c, h, w), unscaled, on the CPU."""
+    means, deviations = [], []
+    for batch in pixels.split(batch_size()):
+        latents = pipeline.vae.encode(batch.to(pipeline.device, pipeline.dtype)).latent_dist
+        means.append(latents.mean.cpu())
+        deviations.append(latents.std.cpu())
+    return torch.cat(means), torch.cat(deviations)
+
+
+def check_resolution(pipeline: StableDiffusionPipeline, resolution: int, name: str) -> None:
+    """Refuse a side that the autoencoder and the UNet cannot halve as often as they must."""
+    unit = pipeline.vae_scale_factor * 2 ** (len(pipeline.unet.config.block_out_channels) - 1)
+    if resolution % unit:
+        raise BadInput(f"params.yaml: {name}: {resolution} is not a multiple of {unit}, which the base model needs")

@@ -1,0 +1,78 @@
+"""check refuses every wrong params.yaml with one line that names the parameter."""
+
+from copy import deepcopy
+
+import pytest
+import yaml
+
+from stages.check import check
+from tests.closure import ROOT
+
+PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text())
+
+
+def changed(path: str, value) -> dict:
+    tree = deepcopy(PARAMS)
+    *parents, name = path.split(".")
+    node = tree
+    for parent in parents:
+        node = node[parent]
+    node[name] = value
+    return tree
+
+
+@pytest.mark.parametrize("preset", sorted((ROOT / "presets").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_preset_is_valid(preset):
+    check(yaml.safe_load(preset.read_text()))
+
+
+def test_the_default_is_the_toybirds_preset():
+    assert yaml.safe_load((ROOT / "presets/toybirds.yaml").read_text()) == PARAMS
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("synth.strength", [0.5, 1.5]),
+        ("synth.strength", [0.0]),
+        ("synth.strength", []),
+        ("synth.gamma", -0.1),
+        ("arms.synthetic.diffmix.p", 1.2),
+        ("arms.real.cutmix.mix", "cutout"),
+        ("data.name", "cifar"),
+        ("finetune.strategy", "lora"),
+        ("filter.drop", 1.0),
+        ("train.epochs", 0),
+        ("train.architecture", "resnet49"),
+        ("subset.imbalance_factor", 0.5),
+        ("synth.guidance_scale", float("nan")),
+    ],
+)
+def test_a_value_out_of_range_is_named(path, value):
+    with pytest.raises(SystemExit) as caught:
+        check(changed(path, value))
+    line = str(caught.value)
+    assert line.startswith(f"params.yaml: {path}")
+    assert "\n" not in line
+
+
+def test_a_misspelt_name_is_named_with_the_right_one():
+    tree = changed("synth.gama", 0.3)
+    with pytest.raises(
+        SystemExit, match=r"params.yaml: synth.gama is no parameter of any stage; did you mean synth.gamma"
+    ):
+        check(tree)
+
+
+def test_a_missing_name_is_named():
+    tree = deepcopy(PARAMS)
+    del tree["synth"]["strength"]
+    with pytest.raises(SystemExit, match=r"params.yaml: synth.strength is missing"):
+        check(tree)
+
+
+def test_arms_without_a_baseline_are_refused():
+    tree = deepcopy(PARAMS)
+    del tree["arms"]["real"]["baseline"]
+    with pytest.raises(SystemExit, match="baseline"):
+        check(tree)

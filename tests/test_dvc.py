@@ -1,0 +1,152 @@
+"""dvc.yaml says what the code does: params, dependencies, and what a change makes stale, asked of DVC itself."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import networkx
+import pytest
+import yaml
+from dvc.repo import Repo
+
+from stages import check
+from stages.shared.params import leaves
+from tests.closure import ROOT, closure
+
+LOCK = ROOT / "dvc.lock"
+SYNTHETIC, REAL = {"train@diffmix", "train@diffmix-cutmix"}, {"train_real@baseline", "train_real@cutmix"}
+END = {"evaluate", "report"}
+AFTER_FILTER = SYNTHETIC | END
+AFTER_SYNTHESIZE = AFTER_FILTER | {"filter"}
+AFTER_PLAN = AFTER_SYNTHESIZE | {"synthesize"}
+AFTER_FINETUNE = AFTER_PLAN
+AFTER_SUBSAMPLE = AFTER_PLAN | REAL | {"finetune", "plan"}
+
+# Every leaf of params.yaml, by prefix, and all that it makes stale (beside check, which reads the whole file).
+INVALIDATES = {
+    "seed": AFTER_SUBSAMPLE | {"subsample"},
+    "data.": AFTER_SUBSAMPLE | {"subsample", "download"},
+    "subset.": AFTER_SUBSAMPLE | {"subsample"},
+    "base.": AFTER_FINETUNE | {"finetune"},
+    "finetune.": AFTER_FINETUNE | {"finetune"},
+    "synth.mode": AFTER_PLAN | {"plan"},
+    "synth.strength": AFTER_PLAN | {"plan"},
+    "synth.multiplier": AFTER_PLAN | {"plan"},
+    "synth.referable_classes": AFTER_PLAN | {"plan"},
+    "synth.gamma": AFTER_FILTER,
+    "synth.steps": AFTER_PLAN,
+    "synth.guidance_scale": AFTER_PLAN,
+    "synth.resolution": AFTER_PLAN,
+    "filter.": AFTER_SYNTHESIZE,
+    "train.": SYNTHETIC | REAL | END,
+    "arms.real.baseline.": {"train_real@baseline"} | END,
+    "arms.real.cutmix.": {"train_real@cutmix"} | END,
+    "arms.synthetic.diffmix.": {"train@diffmix"} | END,
+    "arms.synthetic.diffmix-cutmix.": {"train@diffmix-cutmix"} | END,
+    "evaluate.": END,
+}
+PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text())
+LEAVES = list(check.paths(PARAMS))
+
+
+def stages() -> dict[str, dict]:
+    """dvc.yaml's stages as written; a foreach stage by the body of its `do`."""
+    declared = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    return {name: stage.get("do", stage) for name, stage in declared.items()}
+
+
+def module(stage: str) -> str:
+    return f"stages/{stage.removesuffix('_real')}.py"
+
+
+@pytest.mark.parametrize("stage", stages())
+def test_a_stage_depends_on_every_file_that_it_imports(stage):
+    listed = {dep for dep in stages()[stage]["deps"] if dep.startswith("stages/") and dep.endswith(".py")}
+    assert listed == closure(module(stage))
+
+
+def test_each_stages_params_are_those_of_its_model():
+    declared = {name: stage["params"] for name, stage in stages().items() if "params" in stage}
+    models = {stage.__name__.removeprefix("stages."): leaves(stage.Params) for stage in check.STAGES}
+    models["train_real"] = leaves(check.ARMS["real"], {"arm": "arms.real.${key}"})
+    models["train"] = leaves(check.ARMS["synthetic"], {"arm": "arms.synthetic.${key}"})
+    assert {name: sorted(names) for name, names in declared.items()} == {n: sorted(p) for n, p in models.items() if p}
+
+
+def test_the_generator_imports_nothing_of_the_classifier_nor_the_classifier_of_diffusion():
+    classifier = closure("stages/train.py") | closure("stages/evaluate.py")
+    generator = closure("stages/finetune.py") | closure("stages/synthesize.py")
+    assert "stages/shared/networks.py" not in generator
+    assert "stages/shared/diffusion.py" not in classifier
+
+
+@pytest.fixture(scope="module")
+def scratch(tmp_path_factory):
+    """A copy of the project's own files with its dvc.lock, and no data."""
+    folder = tmp_path_factory.mktemp("scratch")
+    for name in ("dvc.yaml", "dvc.lock", "params.yaml", ".dvcignore"):
+        shutil.copy(ROOT / name, folder / name)
+    shutil.copytree(ROOT / "stages", folder / "stages", ignore=shutil.ignore_patterns("__pycache__"))
+    before = Path.cwd()
+    os.chdir(folder)
+    yield folder, Repo.init(str(folder), no_scm=True)
+    os.chdir(before)
+
+
+def edited(path: str) -> dict:
+    """params.yaml with one leaf changed."""
+    tree = yaml.safe_load((ROOT / "params.yaml").read_text())
+    *parents, name = path.split(".")
+    node = tree
+    for parent in parents:
+        node = node[parent]
+    node[name] = f"{node[name]} changed"
+    return tree
+
+
+def stale(folder: Path, tree: dict) -> set[str]:
+    """The stages whose parameters DVC sees modified, and all that DVC's graph puts after them."""
+    (folder / "params.yaml").write_text(yaml.safe_dump(tree))
+    repo = Repo(str(folder))
+    modified = {
+        name
+        for name, changes in repo.status().items()
+        for change in changes
+        if isinstance(change, dict) and change.get("changed deps", {}).get("params.yaml") not in (None, "modified")
+    }
+    graph = repo.index.graph  # edges run from a stage to what it needs
+    by_name = {stage.addressing: stage for stage in graph}
+    return modified.union(
+        *({stage.addressing for stage in networkx.ancestors(graph, by_name[name])} for name in modified)
+    )
+
+
+def expected(path: str) -> set[str]:
+    matches = [prefix for prefix in INVALIDATES if path == prefix or (prefix[-1] == "." and path.startswith(prefix))]
+    assert len(matches) == 1, f"{path} is not in the invalidation table"
+    return INVALIDATES[matches[0]]
+
+
+@pytest.mark.parametrize("path", LEAVES)
+def test_a_changed_leaf_makes_stale_exactly_the_stages_of_the_table(path, scratch):
+    assert stale(scratch[0], edited(path)) == expected(path)
+
+
+def test_an_unchanged_file_makes_nothing_stale(scratch):
+    assert stale(scratch[0], PARAMS) == set()
+
+
+def test_the_committed_lock_belongs_to_the_committed_code_and_params():
+    """`dvc status` compares hashes of code and parameters; data may be absent in a clone."""
+    status = subprocess.run(["dvc", "status", "--json"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    changes = yaml.safe_load(status)
+    names = [
+        (stage, dep)
+        for stage, entries in changes.items()
+        for entry in entries
+        if isinstance(entry, dict)
+        for dep, change in entry.get("changed deps", {}).items()
+        if dep == "params.yaml" or dep.startswith("stages/")
+    ]
+    assert names == []

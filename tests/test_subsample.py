@@ -1,0 +1,59 @@
+"""The choice of training rows: sizes, order, determinism."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from stages.shared.errors import BadInput
+from stages.shared.longtail import class_sizes
+from stages.subsample import Subset, choose, count_images, wanted_sizes
+
+COUNTS = np.array([20, 20, 20, 4])
+ROWS = pd.DataFrame({"label": np.repeat(range(4), COUNTS)}).sample(frac=1, random_state=0).reset_index(drop=True)
+ROWS.insert(0, "key", [f"{row:08d}" for row in range(len(ROWS))])
+
+
+def subset(mode) -> Subset:
+    return Subset(mode=mode, shots=5, imbalance_factor=10.0, exponent="n-2")
+
+
+def test_full_keeps_every_row():
+    assert choose(ROWS, wanted_sizes(COUNTS, subset("full")), seed=0).equals(ROWS)
+
+
+def test_few_shot_takes_what_a_small_class_has():
+    assert wanted_sizes(COUNTS, subset("few-shot")).tolist() == [5, 5, 5, 4]
+
+
+def test_long_tail_follows_eq_4_by_class_index():
+    assert wanted_sizes(np.full(12, 20), subset("long-tail")).tolist() == class_sizes(12, 20, 10, "n-2")
+
+
+def test_long_tail_starts_at_the_mean_and_takes_no_more_than_there_is():
+    # the mean is 16: 16, 16/sqrt(10) = 5.06, 1.6, 0.506 -> at least 1
+    assert wanted_sizes(COUNTS, subset("long-tail")).tolist() == [16, 5, 1, 1]
+    assert wanted_sizes(COUNTS[::-1], subset("long-tail")).tolist() == [4, 5, 1, 1]
+
+
+def test_chosen_rows_have_the_sizes_and_stand_in_their_old_order():
+    chosen = choose(ROWS, np.array([3, 0, 20, 1]), seed=0)
+    assert chosen["label"].value_counts().to_dict() == {0: 3, 2: 20, 3: 1}
+    assert chosen["key"].is_monotonic_increasing
+    assert ROWS.loc[chosen.index].equals(chosen)
+
+
+def test_a_seed_repeats_and_another_chooses_otherwise():
+    sizes = np.array([5, 5, 5, 2])
+    assert choose(ROWS, sizes, 0).equals(choose(ROWS, sizes, 0))
+    assert not choose(ROWS, sizes, 0).equals(choose(ROWS, sizes, 1))
+
+
+def test_fewer_shots_are_part_of_more():
+    few, more = (set(choose(ROWS, np.array([n] * 4), seed=0)["key"]) for n in (2, 4))
+    assert few < more
+
+
+def test_a_class_without_an_image_is_named():
+    with pytest.raises(BadInput, match="class 'b, c' has no training image"):
+        count_images(pd.DataFrame({"label": [0, 2, 0]}), ["a", "b, c", "d"])
+    assert count_images(pd.DataFrame({"label": [0, 2, 0, 1]}), ["a", "b", "c"]).tolist() == [2, 1, 1]
