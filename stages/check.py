@@ -14,8 +14,8 @@ from stages.shared.errors import BadInput
 from stages.shared.params import PATH, Section, leaves, pick, read
 
 OUTPUT = Path("data/check/ok")
-STAGES = (download, subsample, finetune, plan, synthesize, filter, evaluate, report)
-ARMS = {"real": train.RealParams, "synthetic": train.SyntheticParams}
+STAGES: tuple[Any, ...] = (download, subsample, finetune, plan, synthesize, filter, evaluate, report)
+ARMS: dict[str, type[Section]] = {"real": train.RealParams, "synthetic": train.SyntheticParams}
 Declaration = tuple[type[Section], Mapping[str, str]]
 
 

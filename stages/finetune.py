@@ -6,11 +6,12 @@ pytorch_lora_weights.safetensors, tokens/<class-0000>.safetensors; and losses.cs
 
 import time
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from diffusers import DDPMScheduler, StableDiffusionPipeline
+from diffusers import DDPMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from diffusers.utils import convert_state_dict_to_diffusers
 from peft import LoraConfig, get_peft_model_state_dict
 from pydantic import Field
@@ -79,7 +80,7 @@ def add_tokens(pipeline: StableDiffusionPipeline, classes: pd.DataFrame) -> Toke
     return embedding
 
 
-def add_lora(unet: nn.Module, rank: int) -> list[nn.Parameter]:
+def add_lora(unet: UNet2DConditionModel, rank: int) -> list[nn.Parameter]:
     """Low-rank residues on all attention projections (Hu et al., 2022); returns their parameters."""
     unet.add_adapter(LoraConfig(r=rank, target_modules=LORA_TARGETS, lora_alpha=rank, init_lora_weights="gaussian"))
     return [parameter for parameter in unet.parameters() if parameter.requires_grad]
@@ -153,7 +154,7 @@ def finetune(learner: Learner, table: Table, classes: pd.DataFrame, seed: int, c
     params, pipeline = learner.params, learner.pipeline
     (means, deviations), ids = prepare(pipeline, table, classes, params)
     scheduler = DDPMScheduler.from_config(pipeline.scheduler.config)
-    losses = learner.restore(torch.load(checkpoint, weights_only=True)) if checkpoint.exists() else []
+    losses: list[Any] = learner.restore(torch.load(checkpoint, weights_only=True)) if checkpoint.exists() else []
     saved = time.monotonic()
     for step in tqdm(range(len(losses), params.steps), initial=len(losses), total=params.steps, desc="finetune"):
         generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
@@ -162,7 +163,7 @@ def finetune(learner: Learner, table: Table, classes: pd.DataFrame, seed: int, c
         latents = sample * pipeline.vae.config.scaling_factor
         loss = diffusion_loss(pipeline, scheduler, latents, ids[rows], generator)
         learner.step(loss)
-        losses.append(loss.detach())
+        losses.append(loss.detach())  # a tensor until it is needed: `.item()` would wait for the GPU at every step
         if time.monotonic() - saved > CHECKPOINT_SECONDS:
             saved, losses = time.monotonic(), [float(value) for value in losses]
             torch.save(learner.state(losses), checkpoint.with_suffix(".new"))

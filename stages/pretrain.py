@@ -8,6 +8,7 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,7 +31,7 @@ from transformers import (
 
 from stages.datasets.toyscenes import WITH, WITHOUT, Corpus, render_corpus
 
-RECIPE = {
+RECIPE: dict[str, Any] = {
     "size": 32, "scenes": 80_000, "kinds": 400, "seed": 0,
     "vae": {"steps": 5_000, "batch": 32, "learning_rate": 1.5e-3, "kl": 1e-6, "foreground": 3.0},
     "clip": {"steps": 1_500, "batch": 64, "learning_rate": 1e-3},
