@@ -14,18 +14,18 @@ $(VENV)/installed: pyproject.toml constraints.txt
 env: $(VENV)/installed  ## Make the environment in .venv
 
 repro: env  ## Run the whole pipeline (dvc repro)
-	dvc repro
+	$(VENV)/bin/dvc repro
 
 test: env  ## Run the tests
-	pytest
+	$(VENV)/bin/pytest
 
 lint: env  ## Check style and types
-	ruff check .
-	ruff format --check .
-	mypy stages
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy stages benchmarks
 
 pretrain: env  ## Train the embedded base anew (hours on a CPU)
-	python -m stages.pretrain
+	$(VENV)/bin/python -m stages.pretrain
 
 clean:  ## Remove the environment and work in progress
 	rm -rf $(VENV) .work

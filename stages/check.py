@@ -27,9 +27,9 @@ def declarations(tree: dict[str, Any]) -> Iterator[Declaration]:
     if (
         not isinstance(groups, dict)
         or set(groups) != set(ARMS)
-        or not all(isinstance(g, dict) for g in groups.values())
+        or not all(isinstance(g, dict) and g for g in groups.values())
     ):
-        raise BadInput(f"{PATH}: arms: must hold the two groups real and synthetic, each with its arms by name")
+        raise BadInput(f"{PATH}: arms: must hold the two groups real and synthetic, each with at least one arm by name")
     for group, model in ARMS.items():
         for name in groups[group]:
             yield model, {"arm": f"arms.{group}.{name}"}
@@ -54,6 +54,17 @@ def check(tree: dict[str, Any]) -> None:
             raise BadInput(f"{PATH}: {path} is no parameter of any stage; {hint}")
     for model, places in declarations(tree):
         pick(model, tree, places)
+    check_model("base.id", tree["base"]["id"], tree["base"]["revision"], "model_index.json")
+    check_model("filter.clip", tree["filter"]["clip"], tree["filter"]["revision"], "config.json")
+
+
+def check_model(name: str, model: str, revision: str | None, file: str) -> None:
+    """Raises BadInput for a folder that holds no model, and for a hub id without its commit."""
+    if Path(model).is_dir():
+        if not (Path(model) / file).is_file():
+            raise BadInput(f"{PATH}: {name}: {model!r} holds no {file}; name the folder that does")
+    elif revision is None:
+        raise BadInput(f"{PATH}: {name}: {model!r} is no folder, and a hub id needs its revision; set both")
 
 
 def main() -> None:

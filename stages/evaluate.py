@@ -6,6 +6,7 @@ Accuracies are percentages with two decimals; intervals are 95 % bootstrap over 
 """
 
 import json
+import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +21,8 @@ from stages.shared.tables import TEXT, read_classes, read_manifest
 
 DATA, METRICS = Path("data"), Path("metrics")
 BASELINE = "baseline"
+ARM_NAME = re.compile(r"[A-Za-z0-9_-]+")  # a word of a command, of a parameter's path and of a file's name
+PER_CLASS_COLUMNS = ["class", "train_images"]
 PREDICTION_COLUMNS = ["trial", "split", "key", "label", "predicted", "group"]
 
 
@@ -46,6 +49,8 @@ class Params(Section):
         if BASELINE not in arms.get("real", {}):
             raise ValueError("real must hold the arm baseline, against which gains are measured")
         names = arm_names(arms)
+        if odd := [name for name in names if not ARM_NAME.fullmatch(str(name)) or name in PER_CLASS_COLUMNS]:
+            raise ValueError(f"{odd[0]!r} cannot be an arm's name; use letters, digits, - and _")
         if twice := [name for name in names if names.count(name) > 1]:
             raise ValueError(f"{twice[0]} stands there twice; give each arm a name of its own")
         return arms
@@ -54,6 +59,7 @@ class Params(Section):
 class Answers(NamedTuple):
     """One arm's answers on one split, in an order that all arms share: predictions are (trials, images)."""
 
+    keys: np.ndarray
     labels: np.ndarray
     groups: np.ndarray
     predicted: np.ndarray
@@ -86,18 +92,32 @@ def _order(rows: pd.DataFrame, path: Path) -> Answers:
     if predicted.isna().any(axis=None):
         raise BadInput(f"{path}: not every trial has answered every image; train the arm anew with `dvc repro -f`")
     images = rows.drop_duplicates("key").set_index("key").loc[predicted.columns]
-    return Answers(images["label"].to_numpy(), images["group"].to_numpy(str), predicted.to_numpy())
+    return Answers(
+        images.index.to_numpy(str), images["label"].to_numpy(), images["group"].to_numpy(str), predicted.to_numpy()
+    )
 
 
 def check_paired(answers: dict[str, dict[str, Answers]]) -> None:
     """Raises BadInput where two arms answered different questions."""
     for arm, splits in answers.items():
         for split, baseline in answers[BASELINE].items():
-            same = split in splits and splits[split].predicted.shape == baseline.predicted.shape
-            if not same or (splits[split].labels != baseline.labels).any():
+            theirs = splits.get(split)
+            if theirs is None or len(theirs.predicted) != len(baseline.predicted) or not same_images(theirs, baseline):
                 raise BadInput(
                     f"{DATA}/train/{arm}/predictions.csv: other images or trials than {BASELINE}'s; train both anew"
                 )
+
+
+def same_images(one: Answers, other: Answers) -> bool:
+    return all(np.array_equal(a, b) for a, b in zip(one[:3], other[:3], strict=True))
+
+
+def check_orphans(arms: list[str]) -> None:
+    """Raises BadInput for what a removed arm left: DVC would hash it into this stage's inputs."""
+    left = [path for path in (DATA / "train").iterdir() if path.name not in arms]
+    left += [path for path in (METRICS / "train").iterdir() if path.stem not in arms]
+    if left:
+        raise BadInput(f"{min(left)}: belongs to no arm of params.yaml; remove it, or add its arm again")
 
 
 def shot_groups(counts: np.ndarray, params: Evaluate) -> dict[str, np.ndarray]:
@@ -117,14 +137,17 @@ def deviation(shares: np.ndarray) -> float:
 
 
 def measure_arm(answers: dict[str, Answers], shots: dict[str, np.ndarray]) -> dict[str, Any]:
-    """One entry of `arms` in metrics/evaluate.json; a share of images is over all trials."""
+    """One entry of `arms` in metrics/evaluate.json.
+
+    many, medium and few are means of the classes' accuracies, as in the official code (train_hub_imb.py).
+    """
     test = answers["test"]
     trials = test.correct.mean(1)
     result: dict[str, Any] = {"top1": percent(trials.mean()), "top1_std": percent(deviation(trials))}
     for name, members in shots.items():
-        chosen = np.isin(test.labels, members)
-        if chosen.any():
-            result[name] = percent(test.correct[:, chosen].mean())
+        tested = np.intersect1d(members, test.labels)
+        if len(tested):
+            result[name] = percent(np.mean([test.correct[:, test.labels == label].mean() for label in tested]))
     if "ood" in answers:
         result["waterbird"] = measure_groups(answers["ood"])
     return result
@@ -166,7 +189,7 @@ def evaluate(answers: dict[str, dict[str, Answers]], counts: np.ndarray, params:
 
 def per_class(answers: dict[str, dict[str, Answers]], names: pd.Series, counts: np.ndarray) -> pd.DataFrame:
     """One row a class: its number of training images and each arm's top-1; empty where it has no test image."""
-    table = pd.DataFrame({"class": names, "train_images": counts})
+    table = pd.DataFrame(dict(zip(PER_CLASS_COLUMNS, (names, counts), strict=True)))
     for arm, splits in answers.items():
         test = splits["test"]
         shares = pd.Series(test.correct.mean(0)).groupby(test.labels).mean()
@@ -218,6 +241,7 @@ def main() -> None:
     params, classes = load(Params), read_classes(DATA / "download")
     labels = read_manifest(DATA / "subsample")["label"]
     counts = np.bincount(labels, minlength=len(classes))
+    check_orphans(arm_names(params.arms))
     answers = {arm: read_answers(arm) for arm in arm_names(params.arms)}
     check_paired(answers)
     result = evaluate(answers, counts, params.evaluate)

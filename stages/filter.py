@@ -64,9 +64,9 @@ def confidence(table: Table, metaclass: str, model: CLIPModel, processor: CLIPPr
 
 
 def split(rows: pd.DataFrame, drop: float) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The kept rows, in table order, and the dropped ones, lowest first: int(drop * n) with the lowest scores."""
+    """The kept rows, in table order, and the dropped ones, lowest first: the drop * n lowest, rounded down."""
     ranked = rows.sort_values(["score", "key"])
-    dropped = ranked.iloc[: int(drop * len(rows))]
+    dropped = ranked.iloc[: int(drop * len(rows) + 1e-9)]  # 0.29 * 100 is 28.999…
     return rows.drop(dropped.index), dropped
 
 

@@ -26,11 +26,10 @@ from stages.shared.diffusion import (
     check_resolution,
     encode_moments,
     load_base,
-    to_pixels,
 )
 from stages.shared.params import Section, load
 from stages.shared.prompts import Strategy, class_prompts, learns_lora, learns_tokens
-from stages.shared.runtime import seed_everything
+from stages.shared.runtime import device, seed_everything
 from stages.shared.tables import Table, read_classes, read_manifest
 from stages.shared.work import fingerprint, publish, work_folder
 
@@ -121,7 +120,8 @@ class Learner:
     def state(self, losses: list[float]) -> dict:
         return {"parameters": self.parameters, "optimizer": self.optimizer.state_dict(), "losses": losses}
 
-    def restore(self, state: dict) -> list[float]:
+    def restore(self, path: Path) -> list[float]:
+        state = torch.load(path, map_location=self.pipeline.device, weights_only=True)
         with torch.no_grad():
             for parameter, saved in zip(self.parameters, state["parameters"], strict=True):
                 parameter.copy_(saved)
@@ -141,12 +141,11 @@ class Learner:
 
 def prepare(pipeline, table: Table, classes: pd.DataFrame, params: Finetune) -> tuple[tuple[Tensor, Tensor], Tensor]:
     """Latent moments of all images and of their mirror images, (2n, c, h, w) each, and token ids, (2n, length)."""
-    images = [table.image(row) for row in tqdm(range(len(table)), desc="read")]
-    pixels = to_pixels(images, params.resolution)
-    moments = encode_moments(pipeline, torch.cat([pixels, pixels.flip(-1)]))
+    sides = [encode_moments(pipeline, table, range(len(table)), params.resolution, mirror) for mirror in (False, True)]
+    means, deviations = (torch.cat(parts) for parts in zip(*sides, strict=True))
     prompts = class_prompts(classes, params.strategy)
     ids = pipeline.tokenizer(prompts, padding="max_length", truncation=True, return_tensors="pt").input_ids
-    return moments, ids[torch.tensor(table.rows["label"].tolist() * 2)]
+    return (means, deviations), ids[torch.tensor(table.rows["label"].tolist() * 2)]
 
 
 def finetune(learner: Learner, table: Table, classes: pd.DataFrame, seed: int, checkpoint: Path) -> list[float]:
@@ -154,7 +153,7 @@ def finetune(learner: Learner, table: Table, classes: pd.DataFrame, seed: int, c
     params, pipeline = learner.params, learner.pipeline
     (means, deviations), ids = prepare(pipeline, table, classes, params)
     scheduler = DDPMScheduler.from_config(pipeline.scheduler.config)
-    losses: list[Any] = learner.restore(torch.load(checkpoint, weights_only=True)) if checkpoint.exists() else []
+    losses: list[Any] = learner.restore(checkpoint) if checkpoint.exists() else []
     saved = time.monotonic()
     for step in tqdm(range(len(losses), params.steps), initial=len(losses), total=params.steps, desc="finetune"):
         generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
@@ -174,7 +173,7 @@ def finetune(learner: Learner, table: Table, classes: pd.DataFrame, seed: int, c
 def main() -> None:
     params, classes = load(Params), read_classes(DATA)
     table = Table(DATA / "train", read_manifest(SOURCES))
-    mark = fingerprint(params, [SOURCES, DATA / "train", DATA / "classes.csv"])
+    mark = fingerprint(params, [SOURCES, DATA / "train", DATA / "classes.csv", Path(params.base.id)], device())
     with work_folder("finetune", mark) as work:
         result = work / "result"
         result.mkdir(exist_ok=True)

@@ -15,6 +15,7 @@ from stages.shared.params import Section, load
 from stages.shared.tables import read_classes, read_manifest
 
 SOURCES, CLASSES, OUTPUT = Path("data/subsample"), Path("data/download"), Path("data/plan")
+STREAM = 1  # apart from the streams that subsample draws with the same seed
 Strength = Annotated[float, Field(gt=0, le=1)]
 
 
@@ -70,7 +71,7 @@ def make_plan(rows: pd.DataFrame, classes: int, params: Params) -> pd.DataFrame:
 
 
 def _plan_class(rows: pd.DataFrame, target: int, size: int, params: Params) -> pd.DataFrame:
-    rng = np.random.default_rng((params.seed, target))
+    rng = np.random.default_rng((params.seed, target, STREAM))
     part = pd.DataFrame({"target_label": [target] * size})
     if params.synth.mode == "gen":
         part["source_key"], part["source_label"], part["strength"] = "", -1, 1.0

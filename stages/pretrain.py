@@ -1,12 +1,15 @@
 """Make the embedded base: a small Stable Diffusion pipeline and a CLIP, trained from scratch.
 
 Reads nothing. Writes data/base/toybirds/{pipeline,clip,recipe.json}, which git keeps. Not a DVC stage: it plays
-the part of the public checkpoint. It resumes from .work/pretrain/ when interrupted.
+the part of the public checkpoint. It resumes from .work/pretrain-<recipe>/ when interrupted.
 """
 
+import hashlib
 import json
+import os
 import time
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -30,15 +33,17 @@ from transformers import (
 )
 
 from stages.datasets.toyscenes import WITH, WITHOUT, Corpus, render_corpus
+from stages.shared.runtime import device
 
 RECIPE: dict[str, Any] = {
     "size": 32, "scenes": 80_000, "kinds": 400, "seed": 0,
     "vae": {"steps": 5_000, "batch": 32, "learning_rate": 1.5e-3, "kl": 1e-6, "foreground": 3.0},
     "clip": {"steps": 1_500, "batch": 64, "learning_rate": 1e-3},
-    "unet": {"steps": 4_000, "batch": 64, "learning_rate": 1e-3, "caption_dropout": 0.1},
+    "unet": {"steps": 3_200, "batch": 64, "learning_rate": 1e-3, "caption_dropout": 0.1},
 }  # fmt: skip
 TOKENS = 32  # the text encoder's context length
-WORK, HOME = Path(".work/pretrain"), Path("data/base/toybirds")
+WORK = Path(f".work/pretrain-{hashlib.sha256(json.dumps(RECIPE).encode()).hexdigest()[:8]}")
+HOME = Path("data/base/toybirds")
 CHECKPOINT_SECONDS = 300
 
 
@@ -54,7 +59,7 @@ def train(name: str, model: nn.Module, loss: Callable[[torch.Generator], Tensor]
     state = nn.ModuleDict({"model": model, "average": average})
     path, curve, first = WORK / f"{name}.pt", [], 0
     if path.exists():
-        saved = torch.load(path, weights_only=True)
+        saved = torch.load(path, map_location=device(), weights_only=True)
         state.load_state_dict(saved["state"])
         optimizer.load_state_dict(saved["optimizer"])
         ramp.load_state_dict(saved["ramp"])
@@ -110,7 +115,7 @@ def tokenize(tokenizer: CLIPTokenizer, texts: list[str]) -> Tensor:
 
 def pixels(images: np.ndarray, rows: Tensor) -> Tensor:
     """The chosen images as floats in [-1, 1], (n, 3, size, size), channels last."""
-    batch = torch.from_numpy(images[rows.numpy()]).permute(0, 3, 1, 2).float() / 127.5 - 1
+    batch = torch.from_numpy(images[rows.numpy()]).to(device()).permute(0, 3, 1, 2).float() / 127.5 - 1
     return batch.contiguous(memory_format=torch.channels_last)
 
 
@@ -168,7 +173,7 @@ def train_vae(vae: AutoencoderKL, corpus: Corpus) -> list[float]:
     def loss(generator: torch.Generator) -> Tensor:
         rows = torch.randint(len(corpus.images), (recipe["batch"],), generator=generator)
         real = pixels(corpus.images, rows)
-        weight = 1 + recipe["foreground"] * torch.from_numpy(corpus.masks[rows.numpy()])[:, None]
+        weight = 1 + recipe["foreground"] * torch.from_numpy(corpus.masks[rows.numpy()]).to(device())[:, None]
         posterior = vae.encode(real).latent_dist
         decoded = vae.decode(posterior.sample(generator)).sample
         return ((decoded - real).abs() * weight).mean() + recipe["kl"] * posterior.kl().mean()
@@ -185,8 +190,9 @@ def encode_all(vae: AutoencoderKL, images: np.ndarray) -> Tensor:
     path = WORK / "latents.pt"
     if not path.exists():
         batches = torch.arange(len(images)).split(250)
-        means = [vae.encode(pixels(images, rows)).latent_dist.mean for rows in tqdm(batches, desc="encode")]
-        torch.save(torch.cat(means).contiguous(), path)
+        means = [vae.encode(pixels(images, rows)).latent_dist.mean.cpu() for rows in tqdm(batches, desc="encode")]
+        torch.save(torch.cat(means).contiguous(), path.with_suffix(".new"))
+        path.with_suffix(".new").replace(path)
     latents = torch.load(path, weights_only=True)
     vae.register_to_config(scaling_factor=round(1 / float(latents.std()), 4))
     return latents * vae.config.scaling_factor
@@ -201,12 +207,13 @@ def train_clip(clip: CLIPModel, tokenizer: CLIPTokenizer, corpus: Corpus) -> lis
 
     def loss(generator: torch.Generator) -> Tensor:
         rows = torch.randint(len(tokens), (recipe["batch"],), generator=generator)
-        out = clip(input_ids=torch.cat([tokens[rows], question]), pixel_values=pixels(corpus.images, rows))
-        same = (tokens[rows][:, None] == tokens[rows][None]).all(-1).float()
+        texts = torch.cat([tokens[rows], question]).to(device())
+        out = clip(input_ids=texts, pixel_values=pixels(corpus.images, rows))
+        same = (texts[:-2, None] == texts[None, :-2]).all(-1).float()
         logits = out.logits_per_image[:, :-2]
         pairs = F.cross_entropy(logits, same / same.sum(1, keepdim=True)) / 2
         pairs = pairs + F.cross_entropy(logits.T, same / same.sum(1, keepdim=True)) / 2
-        return pairs + F.cross_entropy(out.logits_per_image[:, -2:], presence[rows])
+        return pairs + F.cross_entropy(out.logits_per_image[:, -2:], presence[rows].to(device()))
 
     return train("clip", clip, loss, recipe["steps"], recipe["learning_rate"])
 
@@ -231,8 +238,9 @@ def train_unet(unet, text_encoder, tokenizer: CLIPTokenizer, latents: Tensor, ca
         root = scheduler.alphas_cumprod[times].sqrt()[:, None, None, None]
         spread = (1 - root**2).sqrt()
         noisy = (root * latents[rows] + spread * noise).contiguous(memory_format=torch.channels_last)
-        states = text_encoder(prompts).last_hidden_state
-        return F.mse_loss(unet(noisy, times, states).sample, root * noise - spread * latents[rows])
+        velocity = root * noise - spread * latents[rows]
+        noisy, velocity, times, prompts = (part.to(device()) for part in (noisy, velocity, times, prompts))
+        return F.mse_loss(unet(noisy, times, text_encoder(prompts).last_hidden_state).sample, velocity)
 
     pair = nn.ModuleDict({"unet": unet, "text_encoder": text_encoder})
     return train("unet", pair, loss, recipe["steps"], recipe["learning_rate"])
@@ -251,16 +259,21 @@ def save(vae, text_encoder, tokenizer, unet, clip, curves: dict[str, list[float]
     )  # the range that `pixels` gives
     CLIPProcessor(image_processor=images, tokenizer=tokenizer).save_pretrained(HOME / "clip")
     clip.half().save_pretrained(HOME / "clip")
-    making = {"recipe": RECIPE, "torch": torch.__version__, "losses": curves}
+    versions = {library: version(library) for library in ("torch", "diffusers", "transformers")}
+    making = {"recipe": RECIPE, "versions": versions, "losses": curves}
     (HOME / "recipe.json").write_text(json.dumps(making, indent=1) + "\n")
 
 
 def main() -> None:
     WORK.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(RECIPE["seed"])
-    corpus = render_corpus(RECIPE["scenes"], RECIPE["kinds"], RECIPE["size"], RECIPE["seed"], workers=2)
+    corpus = render_corpus(
+        RECIPE["scenes"], RECIPE["kinds"], RECIPE["size"], RECIPE["seed"], workers=os.cpu_count() or 1
+    )
     tokenizer = make_tokenizer(corpus.captions)
     vae, clip, unet, text_encoder = make_vae(), make_clip(tokenizer), make_unet(), make_text_encoder(tokenizer)
+    for model in (vae, clip, unet, text_encoder):
+        model.to(device())
     curves = {"vae": train_vae(vae, corpus)}
     latents = encode_all(vae.requires_grad_(False), corpus.images)
     curves["clip"] = train_clip(clip, tokenizer, corpus)

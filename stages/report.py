@@ -222,6 +222,7 @@ def gather(gamma: float) -> dict[str, Any]:
     evaluation = read_json(METRICS / "evaluate.json")
     arms = dict(sorted(evaluation["arms"].items(), key=lambda item: (item[0] != "baseline", item[0])))
     histories = {arm: read_csv(METRICS / "train" / f"{arm}.csv") for arm in arms}
+    found = {group for result in arms.values() for group in result.get("waterbird", {}).get("groups", {})}
     return {
         "arms": arms,
         "best_kept": samples(kept.sort_values("score", ascending=False, kind="stable").head(SHOWN), names, gamma),
@@ -230,7 +231,7 @@ def gather(gamma: float) -> dict[str, Any]:
         "filter": read_json(METRICS / "filter.json"),
         "gain": evaluation.get("gain", {}),
         "gamma": gamma,
-        "groups": GROUPS,
+        "groups": {group: GROUPS.get(group, group) for group in sorted(found, key=[*GROUPS, *sorted(found)].index)},
         "headings": headings(kept),
         "metaclass": " / ".join(classes["metaclass"].unique()),
         "class_sizes": real["label"].value_counts().reindex(range(len(names)), fill_value=0).tolist(),

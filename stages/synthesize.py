@@ -17,11 +17,11 @@ from pydantic import Field
 from torch import Tensor
 from tqdm import tqdm
 
-from stages.shared.diffusion import Base, check_resolution, encode_moments, load_base, load_finetuned, to_pixels
+from stages.shared.diffusion import Base, check_resolution, encode_moments, load_base, load_finetuned
 from stages.shared.errors import BadInput
 from stages.shared.params import Section, load
 from stages.shared.prompts import Strategy, class_prompts
-from stages.shared.runtime import batch_size, seed_everything
+from stages.shared.runtime import batch_size, device, precision, seed_everything
 from stages.shared.tables import (
     SHARD_ROWS,
     TEXT,
@@ -65,14 +65,14 @@ class References:
         wanted = sorted(set(keys) - {""})
         self.index = {key: index for index, key in enumerate(wanted)}
         if wanted:
-            pixels = to_pixels([table.image(rows[key]) for key in wanted], resolution)
-            self.means, self.deviations = encode_moments(pipeline, pixels)
+            self.means, self.deviations = encode_moments(pipeline, table, [rows[key] for key in wanted], resolution)
 
     def latents(self, keys: pd.Series, generators: list[torch.Generator]) -> Tensor:
         """A sample of each image's posterior, drawn with the image's own generator, unscaled."""
         chosen = [self.index[key] for key in keys]
-        noise = torch.cat([torch.randn(self.means[:1].shape, generator=generator) for generator in generators])
-        return self.means[chosen] + self.deviations[chosen] * noise.to(self.means.dtype)
+        shape, dtype = self.means[:1].shape, self.means.dtype
+        noise = torch.cat([torch.randn(shape, generator=generator, dtype=dtype) for generator in generators])
+        return self.means[chosen] + self.deviations[chosen] * noise
 
 
 @torch.inference_mode()
@@ -152,7 +152,7 @@ def synthesize(pipeline, table: Table, states: Tensor, rows: pd.DataFrame, synth
 def make_shard(work: Path, shard: str, rows: pd.DataFrame, make: Callable[[pd.DataFrame], list[bytes]]) -> pd.DataFrame:
     """Make a shard unless an earlier run finished it; returns its rows. The rename makes it whole or absent."""
     manifest = work / f"{shard}.csv"
-    if not manifest.exists():
+    if not (manifest.exists() and (work / "result" / shard).exists()):
         places = write_shard(
             work / "unfinished", ((f"{k}.png", c) for k, c in zip(rows["key"], make(rows), strict=True))
         )
@@ -183,7 +183,8 @@ def make_images(params: Params, plan: pd.DataFrame, table: Table, classes: pd.Da
     check_resolution(pipeline, params.synth.resolution, "synth.resolution")
     load_finetuned(pipeline, FINETUNED)
     states = encode_prompts(pipeline, class_prompts(classes, params.finetune.strategy))
-    with tqdm(total=len(plan), desc="synthesize", unit="image") as bar:
+    done = sum(len(rows) for shard, rows in shards if (work / f"{shard}.csv").exists())
+    with tqdm(total=len(plan), initial=done, desc="synthesize", unit="image") as bar:
         make = partial(synthesize, pipeline, table, states, synth=params.synth, bar=bar)
         return pd.concat([make_shard(work, shard, rows, make) for shard, rows in shards])
 
@@ -191,7 +192,8 @@ def make_images(params: Params, plan: pd.DataFrame, table: Table, classes: pd.Da
 def main() -> None:
     params, classes, sources = load(Params), read_classes(DATA), read_manifest(SOURCES)
     plan, table = read_plan(PLAN, sources), Table(DATA / "train", sources)
-    mark = fingerprint(params, [PLAN, SOURCES, DATA / "train", DATA / "classes.csv", FINETUNED])
+    inputs = [PLAN, SOURCES, DATA / "train", DATA / "classes.csv", FINETUNED, Path(params.base.id)]
+    mark = fingerprint(params, inputs, device(), precision(), batch_size())
     with work_folder("synthesize", mark) as work:
         seed_everything(0)
         (work / "result").mkdir(exist_ok=True)

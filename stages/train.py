@@ -58,7 +58,7 @@ class Train(Section):
     resolution: int = Field(ge=8)
     padding: int = Field(ge=0)
     epochs: int = Field(ge=1)
-    batch: int = Field(ge=2)
+    batch: int = Field(ge=3)  # equal parts of at least two: what batch normalisation needs
     learning_rate: float = Field(gt=0)
     momentum: float = Field(ge=0, lt=1)
     weight_decay: float = Field(ge=0)
@@ -283,8 +283,6 @@ def main() -> None:
         inputs += [DATA / "filter", DATA / "synthesize"]
     with work_folder(f"train/{arm}", fingerprint(params, inputs)) as work:
         publish(train(params, arm, work), DATA / "train" / arm)
-        for checkpoint in work.glob("trial-*.pt"):
-            checkpoint.unlink()
 
 
 if __name__ == "__main__":

@@ -39,6 +39,10 @@ def test_the_default_is_the_toybirds_preset():
         ("synth.gamma", -0.1),
         ("arms.synthetic.diffmix.p", 1.2),
         ("arms.real.cutmix.mix", "cutout"),
+        ("arms.real.cutmix.mixx", "none"),
+        ("base.id", "data/base"),
+        ("base.id", "someone/model"),
+        ("filter.clip", "data/nowhere"),
         ("data.name", "cifar"),
         ("finetune.strategy", "lora"),
         ("filter.drop", 1.0),
@@ -76,3 +80,16 @@ def test_arms_without_a_baseline_are_refused():
     del tree["arms"]["real"]["baseline"]
     with pytest.raises(SystemExit, match="baseline"):
         check(tree)
+
+
+@pytest.mark.parametrize("name", ["a b", "a.b", "class"])
+def test_an_arm_that_dvc_or_a_table_cannot_name_is_refused(name):
+    tree = deepcopy(PARAMS)
+    tree["arms"]["real"][name] = {"mix": "none", "mix_probability": 0.0}
+    with pytest.raises(SystemExit, match=r"^params.yaml: arms"):
+        check(tree)
+
+
+def test_a_group_without_arms_is_refused():
+    with pytest.raises(SystemExit, match=r"params.yaml: arms: must hold the two groups"):
+        check(changed("arms.synthetic", {}))

@@ -98,6 +98,9 @@ def test_a_finished_shard_is_not_made_again(tmp_path):
     second = make_shard(tmp_path, "shard-00000.tar", rows, make)
     assert calls == [2]
     pd.testing.assert_frame_equal(first, second)
+    (tmp_path / "result/shard-00000.tar").unlink()  # published by a run that was killed before it could clear up
+    make_shard(tmp_path, "shard-00000.tar", rows, make)
+    assert calls == [2, 2]
 
 
 def test_a_plan_that_names_an_unknown_image_is_refused(tmp_path):

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -28,13 +29,32 @@ def test_the_fingerprint_covers_parameters_and_inputs(tmp_path):
     assert first != fingerprint(Params(strength=0.5), [tmp_path / "plan.csv"])
 
 
-def test_work_is_found_again_under_the_same_mark_and_cleared_under_another():
-    with work_folder("synthesize", "one") as folder:
-        (folder / "shard").write_text("x")
+def interrupted(mark: str) -> Path:
+    """Leave a shard behind and break off."""
+    try:
+        with work_folder("synthesize", mark) as folder:
+            (folder / "shard").write_text("x")
+            raise KeyboardInterrupt
+    except KeyboardInterrupt:
+        return folder
+
+
+def test_interrupted_work_is_found_again_under_the_same_mark():
+    interrupted("one")
     with work_folder("synthesize", "one") as folder:
         assert (folder / "shard").exists()
-    with work_folder("synthesize", "two") as other:
-        assert not (other / "shard").exists()
+
+
+def test_interrupted_work_is_cleared_under_another_mark():
+    old = interrupted("one")
+    with work_folder("synthesize", "two") as folder:
+        assert not (folder / "shard").exists()
+    assert not old.exists()
+
+
+def test_finished_work_is_cleared():
+    with work_folder("synthesize", "one") as folder:
+        (folder / "shard").write_text("x")
     assert not folder.exists()
 
 

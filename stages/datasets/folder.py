@@ -29,7 +29,8 @@ class Folder(Section):
 def read_folder(folder: Folder) -> Dataset:
     """List, split and check the photos; raises BadInput, naming the folder or file."""
     root = _resolve(folder.path)
-    train = root / "train" if any(_subfolders(root / "train")) else root
+    split = (root / "train").is_dir() and (any(_subfolders(root / "train")) or (root / "test").is_dir())
+    train = root / "train" if split else root
     test = root / "test" if train != root and (root / "test").is_dir() else None
     files = _list_train(train)
     if test is None:
@@ -79,7 +80,7 @@ def _subfolders(folder: Path) -> list[Path]:
 
 
 def _images(folder: Path) -> list[Path]:
-    visible = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    visible = sorted(path for path in folder.iterdir() if not path.is_dir() and not path.name.startswith("."))
     images = [path for path in visible if path.suffix.lower() in SUFFIXES]
     if len(images) < len(visible):
         log.warning("%s: %d files that are no jpg, png or webp are left out", folder, len(visible) - len(images))

@@ -1,8 +1,8 @@
 """Toybirds: procedurally drawn birds whose species is hidden in details and hinted at by habitat.
 
-Twelve species in three families. Inside a family the four species share a back colour and differ
-in one or two other attributes; two live on water and two on land, so that the habitat answers for
-half of the label, which is the shortcut that Waterbirds (Sagawa et al., 2019) made measurable.
+Twelve species in three families. Inside a family the four species share a back colour, a beak and a tail, and differ in
+crown, belly or wing bar; two live on water and two on land, so that the habitat answers for half of the label, which is
+the shortcut that Waterbirds (Sagawa et al., 2019) made measurable.
 """
 
 from collections.abc import Iterator

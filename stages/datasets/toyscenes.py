@@ -1,7 +1,7 @@
 """Generic captioned scenes for pretraining: every kind of bird but the species of Toybirds.
 
-A third of the birds carry a made-up kind's name ("a photo of a kavo bird"), the way that Stable
-Diffusion knows robins: one word before "bird" settles how the bird looks.
+Half of the birds are of a made-up kind, and most of their captions name it ("a photo of a kavo bird"), the way that
+Stable Diffusion knows robins: one word before "bird" settles how the bird looks.
 """
 
 from typing import NamedTuple

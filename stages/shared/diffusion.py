@@ -1,5 +1,6 @@
 """The text-to-image model: loading it, and the three things that fine-tuning and synthesis both do with it."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,13 @@ from PIL import Image
 from pydantic import Field
 from safetensors.torch import load_file
 from torch import Tensor
+from tqdm import tqdm
 from transformers.utils import logging as transformers_logging
 
 from stages.shared.errors import BadInput
 from stages.shared.params import Section
 from stages.shared.runtime import batch_size, device, precision
+from stages.shared.tables import Table
 
 LORA_FILE, TOKENS_FOLDER = "pytorch_lora_weights.safetensors", "tokens"
 
@@ -69,11 +72,18 @@ def to_pixels(images: list[Image.Image], resolution: int) -> Tensor:
 
 
 @torch.inference_mode()
-def encode_moments(pipeline: StableDiffusionPipeline, pixels: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of the latents, each (n, c, h, w), unscaled, on the CPU."""
+def encode_moments(
+    pipeline: StableDiffusionPipeline, table: Table, rows: Sequence[int], resolution: int, mirror: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of the images' latents, each (n, c, h, w), unscaled, on the CPU.
+
+    No more than a batch of images is in memory at once; `mirror` flips them.
+    """
     means, deviations = [], []
-    for batch in pixels.split(batch_size()):
-        latents = pipeline.vae.encode(batch.to(pipeline.device, pipeline.dtype)).latent_dist
+    for first in tqdm(range(0, len(rows), batch_size()), desc="encode", disable=len(rows) < 1000):
+        pixels = to_pixels([table.image(row) for row in rows[first : first + batch_size()]], resolution)
+        pixels = pixels.flip(-1) if mirror else pixels
+        latents = pipeline.vae.encode(pixels.to(pipeline.device, pipeline.dtype)).latent_dist
         means.append(latents.mean.cpu())
         deviations.append(latents.std.cpu())
     return torch.cat(means), torch.cat(deviations)

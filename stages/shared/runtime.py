@@ -1,4 +1,6 @@
-"""Runtime knobs: how a stage runs, never what it computes. All from the environment, with automatic defaults.
+"""Runtime knobs: how a stage runs, not what it computes. All from the environment, with automatic defaults.
+
+Under equal settings results are equal to the bit; between devices, precisions and batch sizes, to rounding.
 
 DIFFMIX_DEVICE     cpu, cuda, cuda:1, mps          (default: the first GPU, else the CPU)
 DIFFMIX_PRECISION  fp32, fp16, bf16                (default: fp16 on a GPU, fp32 on a CPU; diffusion and CLIP only)
@@ -17,7 +19,11 @@ PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat
 
 def device() -> torch.device:
     automatic = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(os.environ.get("DIFFMIX_DEVICE", automatic))
+    name = os.environ.get("DIFFMIX_DEVICE", automatic)
+    try:
+        return torch.device(name)
+    except RuntimeError:
+        raise BadInput(f"DIFFMIX_DEVICE: {name!r} is no device; take cpu, cuda or cuda:1, or unset it") from None
 
 
 def precision() -> torch.dtype:
@@ -46,5 +52,6 @@ def _positive(name: str, default: int, least: int = 1) -> int:
 
 def seed_everything(seed: int) -> None:
     """Seed torch and ask it for deterministic kernels."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS needs for that
     torch.manual_seed(seed)
     torch.use_deterministic_algorithms(True, warn_only=True)

@@ -74,9 +74,9 @@ def write_manifest(folder: Path, rows: pd.DataFrame, name: str = "manifest.csv")
 
 
 def read_manifest(folder: Path, columns: Sequence[str] = (), name: str = "manifest.csv") -> pd.DataFrame:
-    """The rows of a table, checked: columns there, keys unique, every image inside its shard.
+    """The rows of a table, checked: columns there, keys unique.
 
-    A manifest may list rows of a table that lies elsewhere (subsample, filter): then its shards are not looked for.
+    A manifest may list rows of a table that lies elsewhere (subsample, filter); `Table` looks at the shards.
     """
     path = folder / name
     if not path.is_file():
@@ -94,7 +94,7 @@ class Table:
     """The images of a table, by row; `rows` may be any selection of the table's manifest."""
 
     def __init__(self, folder: Path, rows: pd.DataFrame | None = None):
-        self.folder = folder
+        self.folder = folder.resolve()  # shards are mapped once a process, by path
         self.rows = read_manifest(folder) if rows is None else rows.reset_index(drop=True)
         self._places = list(zip(self.rows["shard"], self.rows["offset"], self.rows["size"], strict=True))
         self._check_shards()

@@ -139,7 +139,7 @@ class Centred(Dataset[Tensor]):
 
 
 def even_batches(rows: int, batch: int) -> list[list[int]]:
-    """As few batches as `batch` allows, of equal size: a last batch of two images would upset batch normalisation."""
+    """As few batches as `batch` allows, of equal size: a last batch of one or two would upset batch normalisation."""
     return [part.tolist() for part in np.array_split(np.arange(rows), -(-rows // batch))]
 
 

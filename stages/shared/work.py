@@ -21,12 +21,14 @@ from stages.shared.params import Section
 LIBRARIES = ("torch", "torchvision", "diffusers", "transformers", "peft")
 
 
-def fingerprint(params: Section, inputs: list[Path]) -> str:
-    """A hash of everything that determines a stage's result; folders count with all their files."""
+def fingerprint(params: Section, inputs: list[Path], *settings: object) -> str:
+    """A hash of parameters, inputs (folders with all their files; a hub id, no path, counts by its parameter), runtime
+    settings that move a result's last bits, the code and the libraries."""
     digest = hashlib.sha256(json.dumps(params.model_dump(mode="json"), sort_keys=True).encode())
     for path in _expand(inputs) + _loaded_code():
-        digest.update(path.name.encode() + hashlib.sha256(path.read_bytes()).digest())
-    digest.update(" ".join(version(library) for library in LIBRARIES).encode())
+        with path.open("rb") as file:
+            digest.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
+    digest.update(" ".join([*map(version, LIBRARIES), *map(str, settings)]).encode())
     return digest.hexdigest()[:16]
 
 
@@ -43,7 +45,7 @@ def _loaded_code() -> list[Path]:
 
 @contextmanager
 def work_folder(stage: str, mark: str) -> Iterator[Path]:
-    """Open (or find again) the work folder, locked against a second run; older work of the stage is cleared.
+    """Open (or find again) the work folder, locked against a second run; cleared after success, as older work is.
 
     Raises BadInput when another process holds it. The kernel drops the lock with the process, even on kill -9.
     """
@@ -60,10 +62,12 @@ def work_folder(stage: str, mark: str) -> Iterator[Path]:
         folder = home / mark
         folder.mkdir(exist_ok=True)
         yield folder
+        shutil.rmtree(folder, ignore_errors=True)  # done: a later run of the same starts afresh
 
 
 def publish(folder: Path, output: Path) -> None:
     """Move finished work into the stage's output folder."""
-    shutil.rmtree(output, ignore_errors=True)
+    if output.exists():
+        shutil.rmtree(output)
     output.parent.mkdir(parents=True, exist_ok=True)
-    shutil.move(folder, output)
+    folder.replace(output)
