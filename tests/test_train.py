@@ -87,6 +87,16 @@ def load_trial(synthetic: bool = True) -> tuple[train.RealParams, train.Data]:
     return params, train.load_data(params, train.read_classes(Path("data/download")))
 
 
+def test_an_arm_reads_gamma_smoothing_and_p_from_its_parameters(world):
+    """s = 0.7 and gamma = 0.5 give the target 0.8367; smoothing 0.1 over two classes leaves 0.9 of it and adds 0.05."""
+    _, data = load_trial()
+    assert data.p == 0.5
+    assert data.real.labels[0].tolist() == pytest.approx([0.95, 0.05])
+    assert data.synthetic is not None
+    target = 0.9 * 0.7**0.5 + 0.05
+    assert data.synthetic.labels[0].tolist() == pytest.approx([target, 1 - target])
+
+
 def test_a_resumed_trial_equals_an_unbroken_one(world, monkeypatch):
     params, data = load_trial()
     monkeypatch.setattr(train, "CHECKPOINT_SECONDS", 0)
