@@ -46,6 +46,7 @@ class Finetune(Section):
     weight_decay: float = Field(ge=0)
     steps: int = Field(ge=1)
     batch: int = Field(ge=1)
+    class_balanced: bool
     resolution: int = Field(ge=8)
 
 
@@ -148,16 +149,23 @@ def prepare(pipeline, table: Table, classes: pd.DataFrame, params: Finetune) -> 
     return (means, deviations), ids[torch.tensor(table.rows["label"].tolist() * 2)]
 
 
+def row_weights(labels: pd.Series, class_balanced: bool) -> Tensor:
+    """How likely a step draws each image: all alike, or all classes alike, so that a long tail's tokens learn too."""
+    counts = labels.map(labels.value_counts()).to_numpy()
+    return torch.tensor(1 / counts if class_balanced else counts**0.0)
+
+
 def finetune(learner: Learner, table: Table, classes: pd.DataFrame, seed: int, checkpoint: Path) -> list[float]:
     """The training loop; step k draws from generator (seed, k), so that a resumed run equals an unbroken one."""
     params, pipeline = learner.params, learner.pipeline
     (means, deviations), ids = prepare(pipeline, table, classes, params)
+    weights = row_weights(table.rows["label"], params.class_balanced).repeat(2)  # once more for the mirror images
     scheduler = DDPMScheduler.from_config(pipeline.scheduler.config)
     losses: list[Any] = learner.restore(checkpoint) if checkpoint.exists() else []
     saved = time.monotonic()
     for step in tqdm(range(len(losses), params.steps), initial=len(losses), total=params.steps, desc="finetune"):
         generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
-        rows = torch.randint(len(ids), (params.batch,), generator=generator)
+        rows = torch.multinomial(weights, params.batch, replacement=True, generator=generator)
         sample = means[rows] + deviations[rows] * torch.randn(means[rows].shape, generator=generator)
         latents = sample * pipeline.vae.config.scaling_factor
         loss = diffusion_loss(pipeline, scheduler, latents, ids[rows], generator)

@@ -1,12 +1,13 @@
 """finetune trains what it should, nothing else, and writes what diffusers reads."""
 
+import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
 from diffusers import StableDiffusionPipeline
 from torch import nn
 
-from stages.finetune import Finetune, Learner, TokenEmbedding, finetune
+from stages.finetune import Finetune, Learner, TokenEmbedding, finetune, row_weights
 from stages.shared.diffusion import Base, load_base, load_finetuned
 from tests.conftest import PIPELINE
 
@@ -16,7 +17,7 @@ BASE = Base(id=PIPELINE, revision=None)
 def params(strategy: str, steps: int = 2) -> Finetune:
     return Finetune(
         strategy=strategy, lora_rank=4, learning_rate=1e-3, token_learning_rate=1e-2, weight_decay=0.01, steps=steps,
-        batch=4, resolution=32,
+        batch=4, class_balanced=True, resolution=32,
     )  # fmt: skip
 
 
@@ -54,6 +55,12 @@ def test_each_strategy_trains_its_own_parameters(strategy, trained, classes):
     blocks = sum(name.endswith(("attn1", "attn2")) for name, _ in learner.pipeline.unet.named_modules())
     assert blocks == 14  # seven transformer blocks, each with self- and cross-attention
     assert len(learner.parameters) == trained
+
+
+def test_balanced_weights_draw_all_classes_alike():
+    labels = pd.Series([0, 0, 0, 1])
+    assert row_weights(labels, class_balanced=True).tolist() == pytest.approx([1 / 3, 1 / 3, 1 / 3, 1])
+    assert row_weights(labels, class_balanced=False).tolist() == [1, 1, 1, 1]
 
 
 def test_the_result_loads_into_stock_diffusers(table, classes, tmp_path):
