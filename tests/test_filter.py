@@ -43,5 +43,5 @@ def test_confidence_is_the_softmax_of_scaled_cosines(table):
 
 
 def test_a_clip_that_is_not_there_is_named():
-    with pytest.raises(SystemExit, match=r"params.yaml: filter.clip: '.*nowhere' cannot be loaded"):
-        load_clip("data/nowhere", None)
+    with pytest.raises(SystemExit, match=r"params.yaml: filter.clip: 'data/base/nowhere' cannot be loaded"):
+        load_clip("data/base/nowhere", None)

@@ -97,7 +97,7 @@ def test_a_bad_value_stops_before_anything_runs_and_results_stay_restorable(proj
     assert ran(run(project, "dvc", "repro")) <= {"check"}
 
 
-NAMES = ["a_b c", "d\"e'f", "Ünï, <b>çödé</b>", "NA"]
+NAMES = ["a_b c", "d\"e'f", "Ünï, <b>çödé", "NA"]
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +123,7 @@ def test_awkward_class_names_go_through_the_whole_path(photos):
     per_class = pd.read_csv(photos / "metrics/per_class.csv", keep_default_na=False)
     assert sorted(per_class["class"]) == sorted(NAMES)
     page = (photos / "metrics/report.html").read_text()
-    assert "Ünï, &lt;b&gt;çödé&lt;/b&gt;" in page
+    assert "Ünï, &lt;b&gt;çödé" in page
     assert "<b>çödé" not in page
     assert "waterbird" not in json.loads((photos / "metrics/evaluate.json").read_text())["arms"]["baseline"]
 
