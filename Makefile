@@ -1,10 +1,12 @@
 .DEFAULT_GOAL := help
 PYTHON ?= python3
 VENV := .venv
+EXPERIMENTS := $(basename $(notdir $(wildcard experiments/*.yaml)))  # table6, claims, ...
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 help:  ## List what make can do
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
+	@echo "tables and figures of the paper: $(EXPERIMENTS)"
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -22,7 +24,10 @@ test: env  ## Run the tests
 lint: env  ## Check style and types
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
-	$(VENV)/bin/mypy stages benchmarks
+	$(VENV)/bin/mypy stages experiments benchmarks
+
+$(EXPERIMENTS): env
+	$(VENV)/bin/python -m experiments.run $@
 
 pretrain: env  ## Train the embedded base anew (hours on a CPU)
 	$(VENV)/bin/python -m stages.pretrain
@@ -30,4 +35,4 @@ pretrain: env  ## Train the embedded base anew (hours on a CPU)
 clean:  ## Remove the environment and work in progress
 	rm -rf $(VENV) .work
 
-.PHONY: help env repro test lint pretrain clean
+.PHONY: help env repro test lint pretrain clean $(EXPERIMENTS)

@@ -9,12 +9,28 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from stages import download, evaluate, filter, finetune, plan, report, subsample, synthesize, train
+from stages import (
+    assess,
+    attention,
+    download,
+    evaluate,
+    filter,
+    finetune,
+    method,
+    plan,
+    report,
+    subsample,
+    synthesize,
+    train,
+)
 from stages.shared.errors import BadInput
+from stages.shared.methods import METHODS
 from stages.shared.params import PATH, Section, leaves, pick, read
 
 OUTPUT = Path("data/check/ok")
-STAGES: tuple[Any, ...] = (download, subsample, finetune, plan, synthesize, filter, evaluate, report)
+STAGES: tuple[Any, ...] = (
+    download, subsample, method, finetune, plan, synthesize, filter, assess, attention, evaluate, report,
+)  # fmt: skip
 ARMS: dict[str, type[Section]] = {"real": train.RealParams, "synthetic": train.SyntheticParams}
 Declaration = tuple[type[Section], Mapping[str, str]]
 
@@ -54,17 +70,21 @@ def check(tree: dict[str, Any]) -> None:
             raise BadInput(f"{PATH}: {path} is no parameter of any stage; {hint}")
     for model, places in declarations(tree):
         pick(model, tree, places)
-    check_model("base.id", tree["base"]["id"], tree["base"]["revision"], "model_index.json")
-    check_model("filter.clip", tree["filter"]["clip"], tree["filter"]["revision"], "config.json")
+    mode = METHODS[tree["method"]].mode
+    plan.check_choice(mode, pick(plan.Params, tree).synth)
+    synthesize.check_mode(mode, pick(synthesize.Params, tree).synth)
+    check_model("base", tree["base"], "model_index.json")
+    check_model("clip", tree["clip"], "config.json")
 
 
-def check_model(name: str, model: str, revision: str | None, file: str) -> None:
+def check_model(section: str, model: dict[str, Any], file: str) -> None:
     """Raises BadInput for a folder that holds no model, and for a hub id without its commit."""
-    if Path(model).is_dir():
-        if not (Path(model) / file).is_file():
-            raise BadInput(f"{PATH}: {name}: {model!r} holds no {file}; name the folder that does")
-    elif revision is None:
-        raise BadInput(f"{PATH}: {name}: {model!r} is no folder, and a hub id needs its revision; set both")
+    where, folder = f"{PATH}: {section}.id: {model['id']!r}", Path(model["id"])
+    if folder.is_dir():
+        if not (folder / file).is_file():
+            raise BadInput(f"{where} holds no {file}; name the folder that does")
+    elif model["revision"] is None:
+        raise BadInput(f"{where} is no folder, and a hub id needs its revision; set both")
 
 
 def main() -> None:

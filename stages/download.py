@@ -1,7 +1,8 @@
 """Get the dataset: draw Toybirds, or import a folder of photos, every image checked.
 
-Writes data/download/{train,test,ood}/ (image tables) and data/download/classes.csv. A folder of photos lies outside
-the pipeline and is not watched: after a change in it, `dvc repro -f download`. Sec. 4 (datasets), Sec. 4.4 (Waterbird).
+Writes data/download/{train,masks,test,ood}/ (image tables; masks has the foregrounds of train's images, where they are
+known) and data/download/classes.csv. A folder of photos lies outside the pipeline and is not watched: after a change
+in it, `dvc repro -f download`. Sec. 4 (datasets), Sec. 4.4 (Waterbird).
 """
 
 import shutil
@@ -22,7 +23,7 @@ from stages.shared.work import publish, work_folder
 
 OUTPUT = Path("data/download")
 DATASETS: dict[str, Callable[[Any], Dataset]] = {"toybirds": draw_toybirds, "folder": read_folder}
-NO_OOD = Split(pd.DataFrame({"label": [], "group": []}), ())
+EMPTY = {"masks": Split(pd.DataFrame({"label": []}), ()), "ood": Split(pd.DataFrame({"label": [], "group": []}), ())}
 
 
 class Data(Section):
@@ -37,9 +38,9 @@ class Params(Section):
 
 
 def write_dataset(dataset: Dataset, metaclass: str, folder: Path) -> None:
-    """Write the three tables and the classes; a dataset without ood gets an empty table, so that later stages agree."""
-    for name in ("train", "test", "ood"):
-        rows, images = dataset.splits.get(name, NO_OOD)
+    """Write the tables and the classes; what a dataset has not is an empty table, so that later stages agree."""
+    for name in ("train", "masks", "test", "ood"):
+        rows, images = (EMPTY | dataset.splits)[name]
         bar = tqdm(images, desc=f"writing {name}", total=len(rows), unit="image", disable=rows.empty)
         write_table(folder / name, bar, rows)
     write_classes(folder, dataset.classes, metaclass)

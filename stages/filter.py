@@ -1,6 +1,7 @@
-"""Leave out the synthetic images in which CLIP sees the metaclass least (Sec. 3.4; captions in the supplement).
+"""Leave out the synthetic images in which CLIP sees least of what they should show (Sec. 3.4; supplement 7.1).
 
-Reads data/synthesize/ and classes.csv. Writes data/filter/{manifest,dropped}.csv with scores, and metrics/filter.json.
+Reads data/synthesize/, classes.csv and the method. Writes data/filter/{manifest,dropped}.csv with scores, and
+metrics/filter.json.
 """
 
 import json
@@ -10,12 +11,13 @@ import numpy as np
 import pandas as pd
 import torch
 from pydantic import Field
-from tqdm import tqdm
-from transformers import CLIPModel, CLIPProcessor
 
-from stages.shared.errors import BadInput
+from stages.shared.clip import image_features, load_clip, logits, text_features
+from stages.shared.methods import Criterion, read_criterion
 from stages.shared.params import Section, load
-from stages.shared.runtime import batch_size, device, precision, seed_everything
+from stages.shared.pretrained import Pretrained
+from stages.shared.prompts import class_prompts
+from stages.shared.runtime import seed_everything
 from stages.shared.tables import Table, read_classes, write_manifest
 
 IMAGES, CLASSES = Path("data/synthesize"), Path("data/download")
@@ -23,44 +25,26 @@ OUTPUT, METRICS = Path("data/filter"), Path("metrics/filter.json")
 
 
 class Filter(Section):
-    clip: str = Field(min_length=1)
-    revision: str | None
     drop: float = Field(ge=0, lt=1)
 
 
 class Params(Section):
+    clip: Pretrained
     filter: Filter
 
 
-def load_clip(name: str, revision: str | None) -> tuple[CLIPModel, CLIPProcessor]:
-    """CLIP from a folder or, at a pinned revision, from the hub."""
-    where = {"local_files_only": True} if Path(name).is_dir() else {"revision": revision}
-    try:
-        model = CLIPModel.from_pretrained(name, use_safetensors=True, dtype=precision(), **where)
-        processor = CLIPProcessor.from_pretrained(name, **where)
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise BadInput(
-            f"params.yaml: filter.clip: {name!r} cannot be loaded ({reason}); name a folder or hub id"
-        ) from None
-    return model.to(device()).eval(), processor
-
-
-def captions(metaclass: str) -> list[str]:
-    """The positive and the negative caption."""
+def captions(criterion: Criterion, classes: pd.DataFrame) -> list[str]:
+    """What CLIP chooses between: metaclass or none (supplement 7.1), or the classes by name (He et al., 2023)."""
+    if criterion == "class":
+        return class_prompts(classes, "none")
+    metaclass = classes["metaclass"].iloc[0]
     return [f"a photo with a {metaclass} on it", f"a photo without a {metaclass} on it"]
 
 
-@torch.inference_mode()
-def confidence(table: Table, metaclass: str, model: CLIPModel, processor: CLIPProcessor) -> np.ndarray:
-    """The positive caption's share of the softmax over both, for each image, float (n,)."""
-    scores = []
-    for first in tqdm(range(0, len(table), batch_size()), desc="filter"):
-        images = [table.image(row) for row in range(first, min(first + batch_size(), len(table)))]
-        inputs = processor(text=captions(metaclass), images=images, return_tensors="pt", padding=True).to(device())
-        inputs["pixel_values"] = inputs["pixel_values"].to(model.dtype)
-        scores.append(model(**inputs).logits_per_image.float().softmax(dim=1)[:, 0].cpu())
-    return torch.cat(scores).numpy()
+def confidence(scores: torch.Tensor, criterion: Criterion, targets: pd.Series) -> np.ndarray:
+    """The share of the caption that an image should fit in the softmax over all captions, float (n,)."""
+    wanted = torch.tensor(targets.to_numpy()) if criterion == "class" else torch.zeros(len(targets), dtype=torch.long)
+    return scores.softmax(dim=1).gather(1, wanted[:, None])[:, 0].numpy()
 
 
 def split(rows: pd.DataFrame, drop: float) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -71,12 +55,13 @@ def split(rows: pd.DataFrame, drop: float) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def main() -> None:
-    params = load(Params).filter
-    table = Table(IMAGES)
-    metaclass = read_classes(CLASSES)["metaclass"].iloc[0]
+    params, table, classes, criterion = load(Params), Table(IMAGES), read_classes(CLASSES), read_criterion()
     seed_everything(0)
-    scores = confidence(table, metaclass, *load_clip(params.clip, params.revision))
-    kept, dropped = split(table.rows.assign(score=scores.astype(float).round(6)), params.drop)
+    model, processor = load_clip(params.clip)
+    texts = text_features(captions(criterion, classes), model, processor)
+    likeness = logits(image_features(table, model, processor), texts, model)
+    scores = confidence(likeness, criterion, table.rows["target_label"])
+    kept, dropped = split(table.rows.assign(score=scores.astype(float).round(6)), params.filter.drop)
     OUTPUT.mkdir(parents=True, exist_ok=True)
     write_manifest(OUTPUT, kept)
     write_manifest(OUTPUT, dropped, "dropped.csv")

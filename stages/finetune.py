@@ -1,7 +1,7 @@
 """Teach the base model the classes: Textual Inversion, DreamBooth with LoRA, or both (Sec. 3.3).
 
-Reads data/subsample/manifest.csv, the training table and classes.csv. Writes data/finetune/ in diffusers' own formats:
-pytorch_lora_weights.safetensors, tokens/<class-0000>.safetensors; and losses.csv.
+Reads data/subsample/manifest.csv, the training table, classes.csv and the method's strategy. Writes data/finetune/ in
+diffusers' own formats: pytorch_lora_weights.safetensors, tokens/<class-0000>.safetensors; and losses.csv.
 """
 
 import time
@@ -19,15 +19,17 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from stages.shared.checkpoint import save_checkpoint
 from stages.shared.diffusion import (
     LORA_FILE,
     TOKENS_FOLDER,
-    Base,
     check_resolution,
     encode_moments,
     load_base,
 )
+from stages.shared.methods import RESOLVED, read_strategy
 from stages.shared.params import Section, load
+from stages.shared.pretrained import Pretrained
 from stages.shared.prompts import Strategy, class_prompts, learns_lora, learns_tokens
 from stages.shared.runtime import device, seed_everything
 from stages.shared.tables import Table, read_classes, read_manifest
@@ -39,7 +41,6 @@ CHECKPOINT_SECONDS = 60
 
 
 class Finetune(Section):
-    strategy: Strategy
     lora_rank: int = Field(ge=1)
     learning_rate: float = Field(gt=0)
     token_learning_rate: float = Field(gt=0)
@@ -52,7 +53,7 @@ class Finetune(Section):
 
 class Params(Section):
     seed: int = Field(ge=0)
-    base: Base
+    base: Pretrained
     finetune: Finetune
 
 
@@ -100,14 +101,13 @@ def diffusion_loss(pipeline, scheduler: DDPMScheduler, latents: Tensor, ids: Ten
 class Learner:
     """What is trained, how, and how it is kept: the model's new parameters with their optimiser."""
 
-    def __init__(self, pipeline: StableDiffusionPipeline, classes: pd.DataFrame, params: Finetune):
-        self.pipeline, self.params = pipeline, params
-        tokens, lora = learns_tokens(params.strategy), learns_lora(params.strategy)
-        self.embedding = add_tokens(pipeline, classes) if tokens else None
+    def __init__(self, pipeline: StableDiffusionPipeline, classes: pd.DataFrame, strategy: Strategy, params: Finetune):
+        self.pipeline, self.strategy, self.params = pipeline, strategy, params
+        self.embedding = add_tokens(pipeline, classes) if learns_tokens(strategy) else None
         groups: list[dict] = []
         if self.embedding is not None:
             groups.append({"params": [self.embedding.rows], "lr": params.token_learning_rate})
-        if lora:
+        if learns_lora(strategy):
             groups.append({"params": add_lora(pipeline.unet, params.lora_rank), "lr": params.learning_rate})
         self.parameters = [parameter for group in groups for parameter in group["params"]]
         self.optimizer = torch.optim.AdamW(groups, weight_decay=params.weight_decay)
@@ -131,7 +131,7 @@ class Learner:
 
     def save(self, folder: Path, classes: pd.DataFrame) -> None:
         """Write safetensors that `load_lora_weights` and `load_textual_inversion` read."""
-        if learns_lora(self.params.strategy):
+        if learns_lora(self.strategy):
             lora = convert_state_dict_to_diffusers(get_peft_model_state_dict(self.pipeline.unet))
             StableDiffusionPipeline.save_lora_weights(folder, lora, weight_name=LORA_FILE)
         if self.embedding is not None:
@@ -140,11 +140,12 @@ class Learner:
                 save_file({token: row.clone()}, folder / TOKENS_FOLDER / f"{token.strip('<>')}.safetensors")
 
 
-def prepare(pipeline, table: Table, classes: pd.DataFrame, params: Finetune) -> tuple[tuple[Tensor, Tensor], Tensor]:
+def prepare(learner: Learner, table: Table, classes: pd.DataFrame) -> tuple[tuple[Tensor, Tensor], Tensor]:
     """Latent moments of all images and of their mirror images, (2n, c, h, w) each, and token ids, (2n, length)."""
-    sides = [encode_moments(pipeline, table, range(len(table)), params.resolution, mirror) for mirror in (False, True)]
+    pipeline, resolution = learner.pipeline, learner.params.resolution
+    sides = [encode_moments(pipeline, table, range(len(table)), resolution, mirror) for mirror in (False, True)]
     means, deviations = (torch.cat(parts) for parts in zip(*sides, strict=True))
-    prompts = class_prompts(classes, params.strategy)
+    prompts = class_prompts(classes, learner.strategy)
     ids = pipeline.tokenizer(prompts, padding="max_length", truncation=True, return_tensors="pt").input_ids
     return (means, deviations), ids[torch.tensor(table.rows["label"].tolist() * 2)]
 
@@ -158,7 +159,7 @@ def row_weights(labels: pd.Series, class_balanced: bool) -> Tensor:
 def finetune(learner: Learner, table: Table, classes: pd.DataFrame, seed: int, checkpoint: Path) -> list[float]:
     """The training loop; step k draws from generator (seed, k), so that a resumed run equals an unbroken one."""
     params, pipeline = learner.params, learner.pipeline
-    (means, deviations), ids = prepare(pipeline, table, classes, params)
+    (means, deviations), ids = prepare(learner, table, classes)
     weights = row_weights(table.rows["label"], params.class_balanced).repeat(2)  # once more for the mirror images
     scheduler = DDPMScheduler.from_config(pipeline.scheduler.config)
     losses: list[Any] = learner.restore(checkpoint) if checkpoint.exists() else []
@@ -173,24 +174,24 @@ def finetune(learner: Learner, table: Table, classes: pd.DataFrame, seed: int, c
         losses.append(loss.detach())  # a tensor until it is needed: `.item()` would wait for the GPU at every step
         if time.monotonic() - saved > CHECKPOINT_SECONDS:
             saved, losses = time.monotonic(), [float(value) for value in losses]
-            torch.save(learner.state(losses), checkpoint.with_suffix(".new"))
-            checkpoint.with_suffix(".new").replace(checkpoint)
+            save_checkpoint(learner.state(losses), checkpoint)
     return [float(value) for value in losses]
 
 
 def main() -> None:
-    params, classes = load(Params), read_classes(DATA)
+    params, classes, strategy = load(Params), read_classes(DATA), read_strategy()
     table = Table(DATA / "train", read_manifest(SOURCES))
-    mark = fingerprint(params, [SOURCES, DATA / "train", DATA / "classes.csv", Path(params.base.id)], device())
+    inputs = [SOURCES, DATA / "train", DATA / "classes.csv", RESOLVED / "finetune.json", Path(params.base.id)]
+    mark = fingerprint(params, inputs, device())
     with work_folder("finetune", mark) as work:
         result = work / "result"
         result.mkdir(exist_ok=True)
         losses: list[float] = []
-        if params.finetune.strategy != "none":
+        if strategy != "none":
             seed_everything(params.seed)
             pipeline = load_base(params.base, torch.float32)
             check_resolution(pipeline, params.finetune.resolution, "finetune.resolution")
-            learner = Learner(pipeline, classes, params.finetune)
+            learner = Learner(pipeline, classes, strategy, params.finetune)
             losses = finetune(learner, table, classes, params.seed, work / "checkpoint.pt")
             learner.save(result, classes)
         pd.DataFrame({"loss": losses}).round(5).to_csv(result / "losses.csv", index_label="step", lineterminator="\n")

@@ -1,22 +1,24 @@
 """Decide every synthetic image before any is made: source, target, strength, seed.
 
-Reads data/subsample/manifest.csv and classes.csv. Writes data/plan/plan.csv. Sec. 3.4 and the supplement's long tail.
+Reads data/subsample/manifest.csv, classes.csv and the method; with adjacent pairing, the training images too. Writes
+data/plan/plan.csv. Sec. 3.4 and the supplement's long tail.
 """
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from stages.shared.errors import BadInput
+from stages.shared.methods import Mode, read_mode
 from stages.shared.params import Section, load
-from stages.shared.tables import read_classes, read_manifest
+from stages.shared.pretrained import Pretrained
+from stages.shared.tables import Table, read_classes, read_manifest
 
-SOURCES, CLASSES, OUTPUT = Path("data/subsample"), Path("data/download"), Path("data/plan")
+SOURCES, DATA, OUTPUT = Path("data/subsample"), Path("data/download"), Path("data/plan")
 STREAM = 1  # apart from the streams that subsample draws with the same seed
-Strength = Annotated[float, Field(gt=0, le=1)]
 
 
 class Subset(Section):
@@ -24,16 +26,39 @@ class Subset(Section):
 
 
 class Synth(Section):
-    mode: Literal["mix", "aug", "gen"]
-    strength: list[Strength] = Field(min_length=1)
     multiplier: float = Field(gt=0)
     referable_classes: int | None = Field(ge=1)
+    pairing: Literal["any", "adjacent"]
+
+    @model_validator(mode="after")
+    def _adjacent_to_how_many(self) -> "Synth":
+        if self.pairing == "adjacent" and self.referable_classes is None:
+            raise ValueError("pairing adjacent needs a number of neighbours; set synth.referable_classes")
+        return self
 
 
 class Params(Section):
     seed: int = Field(ge=0)
     subset: Subset
     synth: Synth
+    clip: Pretrained
+
+
+class Choice(NamedTuple):
+    """Where images start from, the strengths to draw from and, where pairing asks for it, each class's nearest ones."""
+
+    mode: Mode
+    strength: list[float]
+    nearest: np.ndarray | None = None  # int (classes, classes - 1), nearest first
+
+
+def check_choice(mode: Mode, synth: Synth) -> None:
+    """Raises BadInput for a choice of other classes in a mode that refers to none."""
+    if mode != "mix" and synth.referable_classes is not None:
+        raise BadInput(
+            f"params.yaml: synth.referable_classes: mode {mode} takes no reference from another class; "
+            "set it to null, or take a -mix method"
+        )
 
 
 def target_sizes(counts: np.ndarray, multiplier: float, reverse: bool) -> np.ndarray:
@@ -46,46 +71,68 @@ def target_sizes(counts: np.ndarray, multiplier: float, reverse: bool) -> np.nda
     return np.maximum(np.rint(multiplier * basis), 1).astype(int)
 
 
-def draw_sources(rows: pd.DataFrame, target: int, count: int, synth: Synth, rng: np.random.Generator) -> pd.DataFrame:
+def nearest_classes(table: Table, classes: int, clip: Pretrained) -> np.ndarray:
+    """The other classes by how alike CLIP finds their training images, int (classes, classes - 1), nearest first."""
+    from stages.shared.clip import (  # here: importing CLIP takes seconds, and no other pairing needs it
+        image_features,
+        load_clip,
+        prototypes,
+    )
+
+    features = image_features(table, *load_clip(clip))
+    directions = prototypes(features, table.rows["label"].tolist(), classes).numpy()
+    likeness = directions @ directions.T
+    np.fill_diagonal(likeness, np.inf)  # a class is its own nearest: the first, which is left out
+    return np.argsort(-likeness, axis=1, kind="stable")[:, 1:]
+
+
+def draw_sources(
+    rows: pd.DataFrame, target: int, count: int, choice: Choice, synth: Synth, rng: np.random.Generator
+) -> pd.DataFrame:
     """`count` reference images for a target class, drawn evenly over the images that may be referred to."""
-    if synth.mode == "aug":
-        pool = rows[rows["label"] == target]
-    else:
-        others = np.setdiff1d(rows["label"].unique(), target)
-        if synth.referable_classes is not None:
-            others = rng.choice(others, size=min(synth.referable_classes, len(others)), replace=False)
-        pool = rows[rows["label"].isin(others)]
+    others = np.setdiff1d(rows["label"].unique(), target)
+    if choice.mode == "aug":
+        others = np.array([target])
+    elif choice.nearest is not None:
+        others = choice.nearest[target][: synth.referable_classes]
+    elif synth.referable_classes is not None:
+        others = rng.choice(others, size=min(synth.referable_classes, len(others)), replace=False)
+    pool = rows[rows["label"].isin(others)]
     return pool.iloc[rng.integers(len(pool), size=count)]
 
 
-def make_plan(rows: pd.DataFrame, classes: int, params: Params) -> pd.DataFrame:
+def make_plan(rows: pd.DataFrame, classes: int, choice: Choice, params: Params) -> pd.DataFrame:
     """One row per image; class by class, each with its own generator, so that one does not move another."""
     counts = rows["label"].value_counts().reindex(range(classes), fill_value=0).to_numpy()
-    if params.synth.mode == "mix" and (counts > 0).sum() < 2:
-        raise BadInput("params.yaml: synth.mode: mix needs two classes with images; take aug or gen")
+    if choice.mode == "mix" and (counts > 0).sum() < 2:
+        raise BadInput("params.yaml: method: mixing needs two classes with images; take a -aug or -gen method")
     sizes = target_sizes(counts, params.synth.multiplier, reverse=params.subset.mode == "long-tail")
-    parts = [_plan_class(rows, target, int(size), params) for target, size in enumerate(sizes)]
+    parts = [_plan_class(rows, target, int(size), choice, params) for target, size in enumerate(sizes)]
     plan = pd.concat(parts, ignore_index=True)
     plan.insert(0, "key", [f"{row:08d}" for row in range(len(plan))])
     return plan
 
 
-def _plan_class(rows: pd.DataFrame, target: int, size: int, params: Params) -> pd.DataFrame:
+def _plan_class(rows: pd.DataFrame, target: int, size: int, choice: Choice, params: Params) -> pd.DataFrame:
     rng = np.random.default_rng((params.seed, target, STREAM))
     part = pd.DataFrame({"target_label": [target] * size})
-    if params.synth.mode == "gen":
+    if choice.mode == "gen":
         part["source_key"], part["source_label"], part["strength"] = "", -1, 1.0
     else:
-        sources = draw_sources(rows, target, size, params.synth, rng)
+        sources = draw_sources(rows, target, size, choice, params.synth, rng)
         part["source_key"], part["source_label"] = sources["key"].to_numpy(), sources["label"].to_numpy()
-        part["strength"] = rng.choice(params.synth.strength, size=size)
+        part["strength"] = rng.choice(choice.strength, size=size)
     part["seed"] = rng.integers(2**31, size=size)
     return part[["source_key", "source_label", "target_label", "strength", "seed"]]
 
 
 def main() -> None:
-    params = load(Params)
-    plan = make_plan(read_manifest(SOURCES), len(read_classes(CLASSES)), params)
+    params, rows, classes = load(Params), read_manifest(SOURCES), len(read_classes(DATA))
+    mode, strength = read_mode()
+    check_choice(mode, params.synth)
+    adjacent = params.synth.pairing == "adjacent"
+    nearest = nearest_classes(Table(DATA / "train", rows), classes, params.clip) if adjacent else None
+    plan = make_plan(rows, classes, Choice(mode, strength, nearest), params)
     OUTPUT.mkdir(parents=True, exist_ok=True)
     plan.to_csv(OUTPUT / "plan.csv", index=False, lineterminator="\n")
 

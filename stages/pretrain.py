@@ -1,13 +1,16 @@
-"""Make the embedded base: a small Stable Diffusion pipeline and a CLIP, trained from scratch.
+"""Make the embedded base from scratch: a small Stable Diffusion pipeline, a CLIP, and the judge that measures images.
 
-Reads nothing. Writes data/base/toybirds/{pipeline,clip,recipe.json}, which git keeps. Not a DVC stage: it plays
-the part of the public checkpoint. It resumes from .work/pretrain-<recipe>/ when interrupted.
+    python -m stages.pretrain [base] [judge]        without a name, both parts; base is pipeline and CLIP
+
+Reads nothing. Writes data/base/toybirds/{pipeline,clip,judge,recipe.json}, which git keeps. Not a DVC stage: it plays
+the part of the public checkpoint. It resumes from .work/pretrain-<recipe>/ when interrupted. The base never sees one of
+the species; the judge sees nothing else, and takes no part in making images.
 """
 
 import hashlib
 import json
 import os
-import time
+import sys
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -16,76 +19,37 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from diffusers import AutoencoderKL, DPMSolverMultistepScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import AutoencoderKL, StableDiffusionPipeline
 from tokenizers import trainers
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import update_bn
 from tqdm import tqdm
-from transformers import (
-    CLIPConfig,
-    CLIPImageProcessor,
-    CLIPModel,
-    CLIPProcessor,
-    CLIPTextConfig,
-    CLIPTextModel,
-    CLIPTokenizer,
-    CLIPVisionConfig,
-)
+from transformers import CLIPImageProcessor, CLIPModel, CLIPProcessor, CLIPTokenizer
 
+from stages.datasets.toybirds import SPECIES
+from stages.datasets.toybirds_tables import SIZE, render_species
 from stages.datasets.toyscenes import WITH, WITHOUT, Corpus, render_corpus
+from stages.pretraining.architectures import TOKENS, make_clip, make_scheduler, make_text_encoder, make_unet, make_vae
+from stages.pretraining.training import train
+from stages.shared.errors import BadInput
+from stages.shared.judge import Judge, make_judge, save_judge
 from stages.shared.runtime import device
 
 RECIPE: dict[str, Any] = {
-    "size": 32, "scenes": 80_000, "kinds": 400, "seed": 0,
+    "size": SIZE, "scenes": 80_000, "kinds": 400, "seed": 0,
     "vae": {"steps": 5_000, "batch": 32, "learning_rate": 1.5e-3, "kl": 1e-6, "foreground": 3.0},
     "clip": {"steps": 1_500, "batch": 64, "learning_rate": 1e-3},
     "unet": {"steps": 3_200, "batch": 64, "learning_rate": 1e-3, "caption_dropout": 0.1},
+    "judge": {"images": 12_000, "epochs": 12, "batch": 64, "learning_rate": 3e-3, "seed": 1},
 }  # fmt: skip
-TOKENS = 32  # the text encoder's context length
 WORK = Path(f".work/pretrain-{hashlib.sha256(json.dumps(RECIPE).encode()).hexdigest()[:8]}")
 HOME = Path("data/base/toybirds")
-CHECKPOINT_SECONDS = 300
 
 
-def train(name: str, model: nn.Module, loss: Callable[[torch.Generator], Tensor], steps: int, learning_rate: float):
-    """Optimise `loss` over `model`'s parameters; leaves the moving average in `model`.
-
-    AdamW, 100 warm-up steps, linear decay over the last third. Step k draws from generator (seed, k), so that a
-    resumed run follows the interrupted one. Returns the loss curve, one mean per 100 steps.
-    """
-    optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=1e-4, betas=(0.9, 0.99))
-    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.999))
-    ramp = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda k: min(1, (k + 1) / 100, 3 * (steps - k) / steps))
-    state = nn.ModuleDict({"model": model, "average": average})
-    path, curve, first = WORK / f"{name}.pt", [], 0
-    if path.exists():
-        saved = torch.load(path, map_location=device(), weights_only=True)
-        state.load_state_dict(saved["state"])
-        optimizer.load_state_dict(saved["optimizer"])
-        ramp.load_state_dict(saved["ramp"])
-        curve, first = saved["curve"], saved["step"]
-    losses, last_save = [], time.monotonic()
-    bar = tqdm(range(first, steps), initial=first, total=steps, desc=name, mininterval=10)
-    for step in bar:
-        value = loss(torch.Generator().manual_seed(RECIPE["seed"] * 10**6 + step))
-        optimizer.zero_grad()
-        value.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        ramp.step()
-        average.update_parameters(model)
-        losses.append(value.detach())
-        if len(losses) == 100:
-            curve.append(round(float(torch.stack(losses).mean()), 5))
-            bar.set_postfix(loss=curve[-1])
-            losses.clear()
-        if step + 1 == steps or (not losses and time.monotonic() - last_save > CHECKPOINT_SECONDS):
-            last_save = time.monotonic()
-            saved = {"state": state.state_dict(), "optimizer": optimizer.state_dict(), "ramp": ramp.state_dict()}
-            torch.save({**saved, "curve": curve, "step": step + 1}, path.with_suffix(".new"))
-            path.with_suffix(".new").replace(path)
-    model.load_state_dict(average.module.state_dict())
-    return curve
+def fit(name: str, model: nn.Module, loss: Callable[[torch.Generator], Tensor], steps: int) -> list[float]:
+    """Train one network by its entry of the recipe; returns its loss curve."""
+    recipe = RECIPE[name]
+    return train(WORK / f"{name}.pt", model, loss, steps, recipe["learning_rate"], recipe.get("seed", RECIPE["seed"]))
 
 
 def make_tokenizer(captions: list[list[str]]) -> CLIPTokenizer:
@@ -119,53 +83,6 @@ def pixels(images: np.ndarray, rows: Tensor) -> Tensor:
     return batch.contiguous(memory_format=torch.channels_last)
 
 
-def make_vae() -> AutoencoderKL:
-    """Eight latent channels at a quarter of the side: enough for a wing bar of two pixels."""
-    return AutoencoderKL(
-        down_block_types=["DownEncoderBlock2D"] * 3, up_block_types=["UpDecoderBlock2D"] * 3,
-        block_out_channels=(24, 32, 64), layers_per_block=1, latent_channels=8, norm_num_groups=8,
-        sample_size=RECIPE["size"],
-    )  # fmt: skip
-
-
-def make_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
-    return CLIPTextModel(text_config(tokenizer, 128))
-
-
-def text_config(tokenizer: CLIPTokenizer, width: int) -> CLIPTextConfig:
-    return CLIPTextConfig(
-        vocab_size=len(tokenizer), hidden_size=width, intermediate_size=2 * width, projection_dim=width,
-        num_hidden_layers=2, num_attention_heads=4, max_position_embeddings=TOKENS,
-        bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
-    )  # fmt: skip
-
-
-def make_unet() -> UNet2DConditionModel:
-    return UNet2DConditionModel(
-        sample_size=RECIPE["size"] // 4, in_channels=8, out_channels=8, block_out_channels=(64, 128),
-        down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
-        layers_per_block=1, attention_head_dim=2, cross_attention_dim=128, norm_num_groups=16,
-    )  # fmt: skip
-
-
-def make_scheduler() -> DPMSolverMultistepScheduler:
-    """Stable Diffusion's noise schedule; velocity prediction, as its 2.x family."""
-    return DPMSolverMultistepScheduler(
-        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", prediction_type="v_prediction",
-        timestep_spacing="leading", steps_offset=1,
-    )  # fmt: skip
-
-
-def make_clip(tokenizer: CLIPTokenizer) -> CLIPModel:
-    vision = CLIPVisionConfig(
-        hidden_size=96, intermediate_size=192, num_hidden_layers=3, num_attention_heads=3, projection_dim=64,
-        image_size=RECIPE["size"], patch_size=4,
-    )  # fmt: skip
-    text = text_config(tokenizer, 64)
-    return CLIPModel(CLIPConfig(text_config=text.to_dict(), vision_config=vision.to_dict(), projection_dim=64))
-
-
 def train_vae(vae: AutoencoderKL, corpus: Corpus) -> list[float]:
     """Absolute error, the foreground weighted up, with a faint KL term."""
     recipe = RECIPE["vae"]
@@ -178,7 +95,7 @@ def train_vae(vae: AutoencoderKL, corpus: Corpus) -> list[float]:
         decoded = vae.decode(posterior.sample(generator)).sample
         return ((decoded - real).abs() * weight).mean() + recipe["kl"] * posterior.kl().mean()
 
-    return train("vae", vae.to(memory_format=torch.channels_last), loss, recipe["steps"], recipe["learning_rate"])
+    return fit("vae", vae.to(memory_format=torch.channels_last), loss, recipe["steps"])
 
 
 @torch.no_grad()
@@ -215,7 +132,7 @@ def train_clip(clip: CLIPModel, tokenizer: CLIPTokenizer, corpus: Corpus) -> lis
         pairs = pairs + F.cross_entropy(logits.T, same / same.sum(1, keepdim=True)) / 2
         return pairs + F.cross_entropy(out.logits_per_image[:, -2:], presence[rows].to(device()))
 
-    return train("clip", clip, loss, recipe["steps"], recipe["learning_rate"])
+    return fit("clip", clip, loss, recipe["steps"])
 
 
 def train_unet(unet, text_encoder, tokenizer: CLIPTokenizer, latents: Tensor, captions: list[list[str]]) -> list[float]:
@@ -243,42 +160,87 @@ def train_unet(unet, text_encoder, tokenizer: CLIPTokenizer, latents: Tensor, ca
         return F.mse_loss(unet(noisy, times, text_encoder(prompts).last_hidden_state).sample, velocity)
 
     pair = nn.ModuleDict({"unet": unet, "text_encoder": text_encoder})
-    return train("unet", pair, loss, recipe["steps"], recipe["learning_rate"])
+    return fit("unet", pair, loss, recipe["steps"])
 
 
-def save(vae, text_encoder, tokenizer, unet, clip, curves: dict[str, list[float]]) -> None:
-    """Write both folders in half precision (they are loaded in full) with the recipe beside them."""
+def train_judge(judge: Judge) -> list[float]:
+    """Cross-entropy on rendered birds of the species, on water and on land alike."""
+    recipe = RECIPE["judge"]
+    images, labels = (torch.from_numpy(part) for part in render_species(recipe["images"], recipe["seed"]))
+    images = images.permute(0, 3, 1, 2)
+
+    def loss(generator: torch.Generator) -> Tensor:
+        rows = torch.randint(len(labels), (recipe["batch"],), generator=generator)
+        return F.cross_entropy(judge.network(images[rows].to(device())), labels[rows].to(device()))
+
+    curve = fit("judge", judge.network, loss, recipe["epochs"] * (recipe["images"] // recipe["batch"]))
+    # the averaged weights have statistics of their own
+    update_bn(images.split(recipe["batch"]), judge.network, device())
+    return curve
+
+
+def save(vae, text_encoder, tokenizer, unet, clip) -> None:
+    """Write pipeline and CLIP in half precision (they are loaded in full)."""
     pipeline = StableDiffusionPipeline(
         vae, text_encoder, tokenizer, unet, make_scheduler(), safety_checker=None, feature_extractor=None,
         requires_safety_checker=False,
     )  # fmt: skip
     pipeline.to(torch.float16).save_pretrained(HOME / "pipeline")
     side = {"height": RECIPE["size"], "width": RECIPE["size"]}
-    images = CLIPImageProcessor(
-        size=side, do_center_crop=False, image_mean=[0.5] * 3, image_std=[0.5] * 3
-    )  # the range that `pixels` gives
+    half = [0.5] * 3  # gives the range that `pixels` gives
+    images = CLIPImageProcessor(size=side, do_center_crop=False, image_mean=half, image_std=half)
     CLIPProcessor(image_processor=images, tokenizer=tokenizer).save_pretrained(HOME / "clip")
     clip.half().save_pretrained(HOME / "clip")
+
+
+def record(curves: dict[str, list[float]]) -> None:
+    """Note how the networks of `curves` were made; what recipe.json says of the others stays."""
+    path = HOME / "recipe.json"
+    made = json.loads(path.read_text()) if path.exists() else {"recipe": {}, "versions": {}, "losses": {}}
     versions = {library: version(library) for library in ("torch", "diffusers", "transformers")}
-    making = {"recipe": RECIPE, "versions": versions, "losses": curves}
-    (HOME / "recipe.json").write_text(json.dumps(making, indent=1) + "\n")
+    made["recipe"] |= {name: value for name, value in RECIPE.items() if name in curves or not isinstance(value, dict)}
+    made["versions"] |= dict.fromkeys(curves, versions)
+    made["losses"] |= curves
+    path.write_text(json.dumps(made, indent=1, sort_keys=True) + "\n")
 
 
-def main() -> None:
-    WORK.mkdir(parents=True, exist_ok=True)
+def pretrain_base() -> dict[str, list[float]]:
+    """Pipeline and CLIP, which share a corpus and a tokenizer."""
     torch.manual_seed(RECIPE["seed"])
-    corpus = render_corpus(
-        RECIPE["scenes"], RECIPE["kinds"], RECIPE["size"], RECIPE["seed"], workers=os.cpu_count() or 1
-    )
+    size = RECIPE["size"]
+    corpus = render_corpus(RECIPE["scenes"], RECIPE["kinds"], size, RECIPE["seed"], workers=os.cpu_count() or 1)
     tokenizer = make_tokenizer(corpus.captions)
-    vae, clip, unet, text_encoder = make_vae(), make_clip(tokenizer), make_unet(), make_text_encoder(tokenizer)
+    vae, clip = make_vae(size), make_clip(tokenizer, size)
+    unet, text_encoder = make_unet(size), make_text_encoder(tokenizer)
     for model in (vae, clip, unet, text_encoder):
         model.to(device())
     curves = {"vae": train_vae(vae, corpus)}
     latents = encode_all(vae.requires_grad_(False), corpus.images)
     curves["clip"] = train_clip(clip, tokenizer, corpus)
     curves["unet"] = train_unet(unet, text_encoder, tokenizer, latents, corpus.captions)
-    save(vae, text_encoder, tokenizer, unet, clip, curves)
+    save(vae, text_encoder, tokenizer, unet, clip)
+    return curves
+
+
+def pretrain_judge() -> dict[str, list[float]]:
+    torch.manual_seed(RECIPE["judge"]["seed"])
+    judge = make_judge(len(SPECIES), RECIPE["size"])
+    curves = {"judge": train_judge(judge)}
+    save_judge(judge, len(SPECIES), HOME / "judge")
+    return curves
+
+
+PARTS = {"base": pretrain_base, "judge": pretrain_judge}
+
+
+def main() -> None:
+    chosen = sys.argv[1:] or list(PARTS)
+    if strange := [name for name in chosen if name not in PARTS]:
+        raise BadInput(f"python -m stages.pretrain: there is no part {strange[0]!r}; name {' or '.join(PARTS)}")
+    WORK.mkdir(parents=True, exist_ok=True)
+    for name, pretrain in PARTS.items():
+        if name in chosen:
+            record(pretrain())
 
 
 if __name__ == "__main__":

@@ -3,105 +3,53 @@
     python -m stages.train real baseline        python -m stages.train synthetic diffmix
 
 Reads data/subsample/manifest.csv, data/download/ and, for a synthetic arm, data/filter/manifest.csv, data/synthesize/.
-Writes data/train/<arm>/ (predictions.csv: trial, split, key, label, predicted, group; trial-<k>.safetensors),
-metrics/train/<arm>.csv (trial, epoch, loss, accuracy, learning_rate) and metrics/train/<arm>.json (last epoch's means).
+Writes data/train/<arm>/ (predictions.csv: trial, split, key, label, predicted, group; curves.csv: trial, epoch, loss,
+accuracy, learning_rate; trial-<k>.safetensors) and metrics/train/<arm>.json (last epoch's means).
 Accuracies are percentages; the last epoch's model counts, and test is read once, when it is there.
+A synthetic image's label is Eq. 3's (eq3), a real-only classifier's answer (baseline) or CLIP's (clip).
 """
 
 import json
-import math
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import pandas as pd
-import torch
-import torch.nn.functional as F
-from pydantic import Field, model_validator
+from pydantic import Field
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
+from stages.shared.classifier import RealArm, RealParams, Train, answer, train_trial
 from stages.shared.errors import BadInput
-from stages.shared.networks import VIT_PATCH, VIT_PRETRAINED_RESOLUTION, Architecture, build_network
+from stages.shared.labels import clip_labels, smooth, soft_labels, target_labels
 from stages.shared.params import PATH, Section, load, read
-from stages.shared.runtime import device, seed_everything, workers
+from stages.shared.pretrained import Pretrained
+from stages.shared.runtime import device
+from stages.shared.soft_weights import Gamma
 from stages.shared.tables import Table, read_classes, read_manifest
-from stages.shared.training_data import (
-    SYNTHETIC_COLUMNS,
-    Centred,
-    Data,
-    Draws,
-    Epoch,
-    Mix,
-    Pictures,
-    draw_epoch,
-    even_batches,
-    mix_batch,
-    real_pool,
-    synthetic_pool,
-)
+from stages.shared.training_data import SYNTHETIC_COLUMNS, Data, Pictures, Pool, real_pool, synthetic_pool
 from stages.shared.work import fingerprint, publish, work_folder
 
 DATA, METRICS = Path("data"), Path("metrics/train")
-CHECKPOINT_SECONDS = 60
-State = dict[str, Any]
-
-
-class Train(Section):
-    architecture: Architecture
-    pretrained: bool
-    resize: int = Field(ge=8)
-    resolution: int = Field(ge=8)
-    padding: int = Field(ge=0)
-    epochs: int = Field(ge=1)
-    batch: int = Field(ge=3)  # equal parts of at least two: what batch normalisation needs
-    learning_rate: float = Field(gt=0)
-    momentum: float = Field(ge=0, lt=1)
-    weight_decay: float = Field(ge=0)
-    warmup: float = Field(ge=0, lt=1)
-    label_smoothing: float = Field(ge=0, lt=1)
-    trials: int = Field(ge=1)
-
-    @model_validator(mode="after")
-    def _fits(self) -> "Train":
-        """A crop lies inside the padded image, and a ViT's patches fill it."""
-        if self.resolution > self.resize + 2 * self.padding:
-            raise ValueError("resolution must be at most resize + 2 * padding; enlarge train.resize or train.padding")
-        if self.architecture == "vit_b_16" and self.resolution % VIT_PATCH:
-            raise ValueError(f"vit_b_16 needs a resolution that is a multiple of {VIT_PATCH}")
-        if self.architecture == "vit_b_16" and self.pretrained and self.resolution != VIT_PRETRAINED_RESOLUTION:
-            raise ValueError(f"pretrained vit_b_16 needs a resolution of {VIT_PRETRAINED_RESOLUTION}")
-        if self.architecture == "small_resnet" and self.pretrained:
-            raise ValueError("small_resnet has no pretrained weights; set train.pretrained to false")
-        return self
-
-
-class RealArm(Section):
-    mix: Mix
-    mix_probability: float = Field(ge=0, le=1)
+COLUMNS = ["epoch", "loss", "accuracy", "learning_rate"]
+Advance = Callable[[int], object]
 
 
 class SyntheticArm(RealArm):
     p: float = Field(ge=0, le=1)
+    labels: Literal["eq3", "baseline", "clip"]
 
 
 class Synth(Section):
-    gamma: float = Field(ge=0)
-
-
-class RealParams(Section):
-    seed: int = Field(ge=0)
-    train: Train
-    arm: RealArm
+    gamma: Gamma
 
 
 class SyntheticParams(RealParams):
     arm: SyntheticArm
     synth: Synth
+    clip: Pretrained
 
 
 def load_params(group: str, arm: str) -> RealParams:
@@ -114,127 +62,59 @@ def load_params(group: str, arm: str) -> RealParams:
     return load(model, {"arm": f"arms.{group}.{arm}"})
 
 
-def load_data(params: RealParams, classes: pd.DataFrame) -> Data:
+def load_data(params: RealParams) -> Data:
     """Raises BadInput, before anything is trained, where a table lacks what the arm needs."""
     resize, smoothing = params.train.resize, params.train.label_smoothing
-    real = real_pool(Table(DATA / "download/train", read_manifest(DATA / "subsample")), classes, resize, smoothing)
+    names = read_classes(DATA / "download")
+    real = real_pool(Table(DATA / "download/train", read_manifest(DATA / "subsample")), names, resize, smoothing)
     if not isinstance(params, SyntheticParams):
         return Data(real)
     table = Table(DATA / "synthesize", read_manifest(DATA / "filter", SYNTHETIC_COLUMNS))
-    return Data(real, synthetic_pool(table, len(classes), params.synth.gamma, resize, smoothing), params.arm.p)
+    labels = label_synthetic(params, table, real.pictures.table, len(names))
+    return Data(real, synthetic_pool(table, labels, resize, smoothing), params.arm.p)
+
+
+def label_synthetic(params: SyntheticParams, table: Table, real: Table, classes: int) -> Tensor:
+    """Labels (rows, classes) of Eq. 3, of CLIP or, until a trial's teacher gives its own, of the targets."""
+    if params.arm.labels == "clip":
+        return clip_labels(table, real, classes, params.clip)
+    if params.arm.labels == "baseline":
+        return target_labels(table.rows, classes)
+    strengths = read_manifest(DATA / "synthesize", SYNTHETIC_COLUMNS)["strength"].unique().tolist()
+    return soft_labels(table.rows, params.synth.gamma, strengths, classes)
 
 
 def load_tests(resize: int) -> dict[str, Pictures]:
-    places = {"test": DATA / "download/test", "ood": DATA / "download/ood"}
-    columns = {"test": [], "ood": ["group"]}
-    return {
-        split: Pictures(Table(place, read_manifest(place, columns[split])), resize) for split, place in places.items()
+    """The splits that have images."""
+    tables = {
+        "test": Table(DATA / "download/test", read_manifest(DATA / "download/test")),
+        "ood": Table(DATA / "download/ood", read_manifest(DATA / "download/ood", ["group"])),
     }
+    return {split: Pictures(table, resize) for split, table in tables.items() if len(table)}
 
 
-def learning_rate(step: int, steps: int, params: Train) -> float:
-    """Linear warm-up over the first share `warmup` of the steps, then half a cosine towards 0."""
-    rising = round(params.warmup * steps)
-    if step < rising:
-        return params.learning_rate * (step + 1) / rising
-    return params.learning_rate * (1 + math.cos(math.pi * (step - rising) / (steps - rising))) / 2
+def train_teacher(params: RealParams, data: Data, seed: int, checkpoint: Path, advance: Advance) -> nn.Module:
+    """A classifier that has seen the real images alone, unmixed: the baseline arm's of the same seed."""
+    plain = RealArm(mix="none", mix_probability=0.0, reweight="none")
+    alone = RealParams(seed=params.seed, train=params.train, arm=plain)
+    return train_trial(alone, Data(data.real), seed, checkpoint, advance)["network"]
 
 
-def make_loader(dataset: Dataset, batches: list[list[int]], params: Train) -> DataLoader:
-    return DataLoader(
-        dataset,
-        batch_sampler=batches,
-        num_workers=workers(params.resolution),
-        pin_memory=device().type == "cuda",
-        generator=torch.Generator(),  # DataLoader draws a seed it does not need: not from the common generator
-    )
-
-
-def new_state(params: RealParams, classes: int, seed: int) -> State:
-    """A fresh network, its optimiser and no history."""
-    seed_everything(seed)
-    options = params.train
-    network = build_network(options.architecture, classes, options.resolution, options.pretrained).to(device())
-    optimizer = torch.optim.SGD(
-        network.parameters(), options.learning_rate, momentum=options.momentum, weight_decay=options.weight_decay
-    )
-    return {"network": network, "optimizer": optimizer, "history": []}
-
-
-def save_state(state: State, path: Path) -> None:
-    """Write to a new file, then rename: a kill leaves the old one or the new one."""
-    parts = {"network": state["network"].state_dict(), "optimizer": state["optimizer"].state_dict()}
-    torch.save(parts | {"history": state["history"]}, path.with_suffix(".new"))
-    path.with_suffix(".new").replace(path)
-
-
-def restore_state(state: State, path: Path) -> None:
-    saved = torch.load(path, map_location=device(), weights_only=True)
-    state["network"].load_state_dict(saved["network"])
-    state["optimizer"].load_state_dict(saved["optimizer"])
-    state["history"] = saved["history"]
-
-
-def train_epoch(state: State, data: Data, draws: Draws, epoch: int, params: RealParams) -> None:
-    """One pass over as many images as there are real ones; appends epoch, loss, accuracy and rate to the history."""
-    network, optimizer, options = state["network"].train(), state["optimizer"], params.train
-    batches = even_batches(len(draws.real), options.batch)
-    dataset = Epoch(data, draws, options.resolution, options.padding)
-    loss_sum, correct = torch.zeros((), device=device()), torch.zeros((), device=device())
-    for number, (images, labels) in enumerate(make_loader(dataset, batches, options)):
-        images, labels = images.to(device(), non_blocking=True).float(), labels.to(device(), non_blocking=True)
-        seed = int(draws.mix_seed[batches[number][0]])
-        images, labels = mix_batch(images, labels, params.arm.mix, params.arm.mix_probability, seed)
-        rate = learning_rate(epoch * len(batches) + number, options.epochs * len(batches), options)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        outputs = network(images)
-        loss = F.cross_entropy(outputs, labels)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        loss_sum += loss.detach() * len(images)
-        correct += (outputs.argmax(1) == labels.argmax(1)).sum()
-    means = [float(loss_sum) / len(dataset), 100 * float(correct) / len(dataset)]
-    state["history"].append([epoch, *means, rate])
-
-
-def train_trial(
-    params: RealParams, data: Data, seed: int, checkpoint: Path, advance: Callable[[int], object] = lambda epochs: None
-) -> State:
-    """Train one classifier to its last epoch, going on from `checkpoint` where there is one."""
-    state = new_state(params, data.real.labels.shape[1], seed)
-    if checkpoint.exists():
-        restore_state(state, checkpoint)
-    advance(len(state["history"]))
-    saved = time.monotonic()
-    slack = params.train.resize + 2 * params.train.padding - params.train.resolution
-    for epoch in range(len(state["history"]), params.train.epochs):
-        train_epoch(state, data, draw_epoch(seed, epoch, data, slack), epoch, params)
-        advance(1)
-        if time.monotonic() - saved >= CHECKPOINT_SECONDS or epoch + 1 == params.train.epochs:
-            save_state(state, checkpoint)
-            saved = time.monotonic()
-    return state
-
-
-@torch.inference_mode()
-def predict(network: nn.Module, pictures: Pictures, params: Train) -> list[int]:
-    """The most likely class of each image."""
-    network.eval()
-    rows = list(range(len(pictures)))
-    batches = [rows[first : first + 4 * params.batch] for first in rows[:: 4 * params.batch]]
-    loader = make_loader(Centred(pictures, params.resolution), batches, params)
-    return [label for images in loader for label in network(images.to(device())).argmax(1).tolist()]
+def teach(data: Data, teacher: nn.Module, params: Train) -> Data:
+    """The same data, but a synthetic image's label is the softmax of the teacher's answer to it."""
+    assert data.synthetic is not None, "a teacher labels synthetic images"
+    pictures = data.synthetic.pictures
+    labels = smooth(answer(teacher, pictures, params).softmax(1), params.label_smoothing)
+    return data._replace(synthetic=Pool(pictures, labels))
 
 
 def read_tests(network: nn.Module, trial: int, tests: dict[str, Pictures], params: Train) -> pd.DataFrame:
-    """This trial's part of predictions.csv."""
+    """This trial's part of predictions.csv: the most likely class of each image."""
     parts = []
     for split, pictures in tests.items():
         rows = pictures.table.rows
         part = pd.DataFrame({"trial": trial, "split": split, "key": rows["key"], "label": rows["label"]})
-        part["predicted"] = pd.Series(predict(network, pictures, params), dtype=int)
+        part["predicted"] = answer(network, pictures, params).argmax(1).numpy()
         part["group"] = rows["group"] if split == "ood" else ""
         parts.append(part)
     return pd.concat(parts)
@@ -246,42 +126,58 @@ def weights(network: nn.Module) -> dict[str, Tensor]:
     return {name: tensor.detach().cpu().contiguous() for name, tensor in classifier.state_dict().items()}
 
 
-def write_metrics(histories: list[list[list[float]]], arm: str) -> None:
-    columns = ["epoch", "loss", "accuracy", "learning_rate"]
-    parts = [pd.DataFrame(history, columns=columns).assign(trial=trial) for trial, history in enumerate(histories)]
-    curves = pd.concat(parts)[["trial", *columns]].round({"loss": 4, "accuracy": 2, "learning_rate": 7})
+def write_curves(histories: list[list[list[float]]], path: Path) -> pd.DataFrame:
+    """All trials' histories below each other, rounded."""
+    parts = [pd.DataFrame(history, columns=COLUMNS).assign(trial=trial) for trial, history in enumerate(histories)]
+    curves = pd.concat(parts)[["trial", *COLUMNS]].round({"loss": 4, "accuracy": 2, "learning_rate": 7})
+    curves.to_csv(path, index=False, lineterminator="\n")
+    return curves
+
+
+def write_metrics(curves: pd.DataFrame, path: Path) -> None:
+    """The last epoch's means over the trials."""
     last = curves[curves["epoch"] == curves["epoch"].max()]
-    METRICS.mkdir(parents=True, exist_ok=True)
-    curves.to_csv(METRICS / f"{arm}.csv", index=False, lineterminator="\n")
     means = {"accuracy": round(float(last["accuracy"].mean()), 2), "loss": round(float(last["loss"].mean()), 4)}
-    (METRICS / f"{arm}.json").write_text(json.dumps(means, indent=2, sort_keys=True) + "\n")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(means, indent=2, sort_keys=True) + "\n")
 
 
 def train(params: RealParams, arm: str, work: Path) -> Path:
     """Train and test all trials; returns the folder with what is to be published."""
     result = work / "result"
     result.mkdir(exist_ok=True)
-    data = load_data(params, read_classes(DATA / "download"))
-    tests = load_tests(params.train.resize)
-    histories, predictions = [], []
-    with tqdm(total=params.train.trials * params.train.epochs, desc=f"train {arm}", unit="epoch") as bar:
+    data, tests, histories, predictions = load_data(params), load_tests(params.train.resize), [], []
+    teaches = isinstance(params, SyntheticParams) and params.arm.labels == "baseline"
+    epochs = params.train.trials * params.train.epochs * (1 + teaches)
+    with tqdm(total=epochs, desc=f"train {arm}", unit="epoch") as bar:
         for trial in range(params.train.trials):
-            state = train_trial(params, data, params.seed + trial, work / f"trial-{trial}.pt", bar.update)
+            seed = params.seed + trial
+            if teaches:
+                teacher = train_teacher(params, data, seed, work / f"teacher-{trial}.pt", bar.update)
+                data = teach(data, teacher, params.train)
+            state = train_trial(params, data, seed, work / f"trial-{trial}.pt", bar.update)
             histories.append(state["history"])
             predictions.append(read_tests(state["network"], trial, tests, params.train))
             save_file(weights(state["network"]), result / f"trial-{trial}.safetensors")
     pd.concat(predictions).to_csv(result / "predictions.csv", index=False, lineterminator="\n")
-    write_metrics(histories, arm)
+    write_metrics(write_curves(histories, result / "curves.csv"), METRICS / f"{arm}.json")
     return result
+
+
+def inputs(params: RealParams) -> list[Path]:
+    """What the result is made of, beside the parameters."""
+    paths = [DATA / "subsample", DATA / "download"]
+    if not isinstance(params, SyntheticParams):
+        return paths
+    if params.arm.labels == "clip":
+        paths += [Path(params.clip.id), Path(__file__).parent / "shared/clip.py"]  # the latter is not imported yet
+    return [*paths, DATA / "filter", DATA / "synthesize"]
 
 
 def main() -> None:
     group, arm = sys.argv[1:] if len(sys.argv) == 3 else ("", "")
     params = load_params(group, arm)
-    inputs = [DATA / "subsample", DATA / "download"]
-    if group == "synthetic":
-        inputs += [DATA / "filter", DATA / "synthesize"]
-    with work_folder(f"train/{arm}", fingerprint(params, inputs)) as work:
+    with work_folder(f"train/{arm}", fingerprint(params, inputs(params), device())) as work:
         publish(train(params, arm, work), DATA / "train" / arm)
 
 

@@ -14,7 +14,10 @@ class Split(NamedTuple):
 
 
 class Dataset(NamedTuple):
-    """`splits` has train and test, and ood where the world has one; label k is called `classes[k]`."""
+    """`splits` has train and test, and where the world knows them ood and masks; label k is called `classes[k]`.
+
+    masks are the foregrounds of train's images, one each in their order: grey PNG, 255 on the object, 0 beside it.
+    """
 
     classes: list[str]
     splits: dict[str, Split]

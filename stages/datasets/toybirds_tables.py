@@ -1,9 +1,11 @@
 """The Toybirds dataset: which bird stands where in train, test and the Waterbird-style ood split.
 
-Image `index` of a split is a function of (split, index, bias) alone: a larger split begins with the smaller one, and
-`draw` gives the foreground mask of any image that a table holds (its key is its index).
+Image `index` of a split is a function of (split, index, bias) alone: a larger split begins with the smaller one. The
+split masks has the foreground of each training image.
 """
 
+from collections.abc import Callable, Iterator
+from functools import cache, partial
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -12,7 +14,7 @@ from PIL import Image
 from pydantic import Field
 
 from stages.datasets.dataset import Dataset, Split
-from stages.datasets.toybirds import SPECIES, Habitat, render
+from stages.datasets.toybirds import HABITATS, SPECIES, Habitat, render
 from stages.shared.params import Section
 from stages.shared.tables import encode_png
 
@@ -24,6 +26,7 @@ GROUPS: list[tuple[Habitat, Habitat]] = [("water", "water"), ("water", "land"), 
 OTHER: dict[Habitat, Habitat] = {"water": "land", "land": "water"}
 
 SplitName = Literal["train", "test", "ood"]
+Drawing = Callable[[int], tuple[np.ndarray, np.ndarray]]  # `draw` for the images of one split
 
 
 class Toybirds(Section):
@@ -62,19 +65,42 @@ def group_name(label: int, habitat: Habitat) -> str:
     return f"{SPECIES[label].habitat}bird_{habitat}"
 
 
+def render_species(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Birds of all species in turn, in either habitat alike: uint8 (count, SIZE, SIZE, 3) and labels (count,)."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(count) % len(SPECIES)
+    images = [render(SPECIES[label].bird, HABITATS[rng.integers(2)], rng, SIZE)[0] for label in labels]
+    return np.stack(images), labels
+
+
 def draw_toybirds(toybirds: Toybirds) -> Dataset:
     counts: dict[SplitName, int] = {
         "train": toybirds.train_per_class * len(SPECIES),
         "test": toybirds.test_per_class * len(SPECIES),
         "ood": toybirds.ood_per_group * len(GROUPS),
     }
-    splits: dict[str, Split] = {split: _draw_split(split, count, toybirds.bias) for split, count in counts.items()}
+    drawings: dict[str, Drawing] = {split: partial(draw, split, bias=toybirds.bias) for split in counts}
+    drawings["train"] = cache(drawings["train"])  # one drawing gives an image and its mask
+    splits: dict[str, Split] = {
+        split: Split(_list_scenes(split, count, toybirds.bias), _encode_images(drawings[split], count))
+        for split, count in counts.items()
+    }
+    splits["masks"] = Split(splits["train"].rows, _encode_masks(drawings["train"], counts["train"]))
     return Dataset([species.name for species in SPECIES], splits)
 
 
-def _draw_split(split: SplitName, count: int, bias: float) -> Split:
+def _list_scenes(split: SplitName, count: int, bias: float) -> pd.DataFrame:
     scenes = [scene(split, index, bias) for index in range(count)]
     rows = pd.DataFrame({"label": [each.label for each in scenes]})
     if split == "ood":
         rows["group"] = [group_name(each.label, each.habitat) for each in scenes]
-    return Split(rows, (encode_png(Image.fromarray(draw(split, index, bias)[0])) for index in range(count)))
+    return rows
+
+
+def _encode_images(drawing: Drawing, count: int) -> Iterator[bytes]:
+    return (encode_png(Image.fromarray(drawing(index)[0])) for index in range(count))
+
+
+def _encode_masks(drawing: Drawing, count: int) -> Iterator[bytes]:
+    """White (255) where the bird is, else black."""
+    return (encode_png(Image.fromarray(np.uint8(255) * drawing(index)[1])) for index in range(count))

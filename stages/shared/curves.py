@@ -9,7 +9,10 @@ import pandas as pd
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-PALETTE = ["#868c96", "#c98a1b", "#2f80d0", "#1f9d78", "#a566c4", "#d2574f", "#5b6bd6", "#7a9a2e"]
+PALETTE = [  # of middling lightness, to stand on a light page and on a dark one
+    "#868c96", "#c98a1b", "#2f80d0", "#1f9d78", "#a566c4", "#d2574f", "#5b6bd6", "#7a9a2e", "#d1679f", "#a8755a",
+    "#2aa0b2", "#6f7f4f",
+]  # fmt: skip
 INK = "#010203"  # stands for the page's own text colour, light or dark
 STYLE: dict[Any, Any] = {
     "svg.hashsalt": "report",  # fixed, so that equal curves are equal bytes
@@ -32,17 +35,19 @@ def arm_colours(arms: Iterable[str]) -> dict[str, str]:
     return {arm: PALETTE[number % len(PALETTE)] for number, arm in enumerate(arms)}
 
 
-def curves(histories: dict[str, pd.DataFrame]) -> str:
-    """Loss and accuracy by epoch: the mean over the trials, and their range as a band; arms are told by colour."""
-    colours = arm_colours(histories)
+def curves(history: pd.DataFrame) -> str:
+    """Loss and accuracy by epoch: the mean over the trials, and their range as a band; arms are told by colour.
+
+    `history` is metrics/plots/curves.csv.
+    """
+    colours = arm_colours(history["arm"].unique())
     with rc_context(STYLE):
         figure = Figure(figsize=(11, 3.6), layout="constrained")
         for axes, column in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
-            for arm, history in histories.items():
-                trials = history.groupby("epoch")[column]
-                epochs = trials.mean().index
-                axes.fill_between(epochs, trials.min(), trials.max(), color=colours[arm], alpha=0.15, linewidth=0)
-                axes.plot(epochs, trials.mean(), color=colours[arm], linewidth=1.6)
+            for arm, rows in history.groupby("arm", sort=False):
+                low, high, colour = rows[f"{column}_min"], rows[f"{column}_max"], colours[str(arm)]
+                axes.fill_between(rows["epoch"], low, high, color=colour, alpha=0.15, linewidth=0)
+                axes.plot(rows["epoch"], rows[column], color=colour, linewidth=1.6)
             axes.set(xlabel="epoch", title=f"training {column}")
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})

@@ -8,28 +8,20 @@ import torch
 from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline
 from diffusers.utils import logging as diffusers_logging
 from PIL import Image
-from pydantic import Field
 from safetensors.torch import load_file
 from torch import Tensor
 from tqdm import tqdm
 from transformers.utils import logging as transformers_logging
 
 from stages.shared.errors import BadInput
-from stages.shared.params import Section
+from stages.shared.pretrained import Pretrained
 from stages.shared.runtime import batch_size, device, precision
 from stages.shared.tables import Table
 
 LORA_FILE, TOKENS_FOLDER = "pytorch_lora_weights.safetensors", "tokens"
 
 
-class Base(Section):
-    """The pretrained pipeline: a folder, or a hub id at a pinned revision."""
-
-    id: str = Field(min_length=1)
-    revision: str | None
-
-
-def load_base(base: Base, dtype: torch.dtype | None = None) -> StableDiffusionPipeline:
+def load_base(base: Pretrained, dtype: torch.dtype | None = None) -> StableDiffusionPipeline:
     """Load the base with DPM-Solver++ as its sampler; nothing of it requires gradients."""
     for library in (diffusers_logging, transformers_logging):
         library.set_verbosity_error()
@@ -64,10 +56,14 @@ def load_finetuned(pipeline: StableDiffusionPipeline, folder: Path) -> None:
         pipeline.load_textual_inversion(tokens, token=[next(iter(token)) for token in tokens])
 
 
+def square(image: Image.Image, resolution: int) -> Image.Image:
+    """The image as the model is shown it, whatever its shape was."""
+    return image.resize((resolution, resolution), Image.Resampling.LANCZOS)
+
+
 def to_pixels(images: list[Image.Image], resolution: int) -> Tensor:
     """Square-resized images in [-1, 1], float32 (n, 3, resolution, resolution)."""
-    sized = [image.resize((resolution, resolution), Image.Resampling.LANCZOS) for image in images]
-    batch = np.stack([np.asarray(image, np.float32) for image in sized]) / 255
+    batch = np.stack([np.asarray(square(image, resolution), np.float32) for image in images]) / 255
     return torch.from_numpy(2 * batch - 1).permute(0, 3, 1, 2)
 
 

@@ -1,8 +1,14 @@
-"""Soft labels: how much of each class a training image is (Eq. 3), and label smoothing on top."""
+"""Soft labels: how much of each class a synthetic image is (Eq. 3, or as CLIP sees it), and label smoothing on top."""
 
+import numpy as np
+import pandas as pd
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from stages.shared.pretrained import Pretrained
+from stages.shared.soft_weights import target_weight
+from stages.shared.tables import Table
 
 
 def one_hot(labels: Tensor, classes: int) -> Tensor:
@@ -10,15 +16,37 @@ def one_hot(labels: Tensor, classes: int) -> Tensor:
     return F.one_hot(labels, classes).float()
 
 
-def soft_label(source: Tensor, target: Tensor, strength: Tensor, gamma: float, classes: int) -> Tensor:
+def target_labels(rows: pd.DataFrame, classes: int) -> Tensor:
+    """All of the target's class, (n, classes)."""
+    return one_hot(torch.tensor(rows["target_label"].to_numpy()), classes)
+
+
+def soft_labels(rows: pd.DataFrame, gamma: float | list[float], strengths: list[float], classes: int) -> Tensor:
     """Eq. 3, (n, classes): (1 - s^gamma) of the source's class and s^gamma of the target's.
 
     s^gamma goes to the target, as in Table 6's caption and the official code; the text below Eq. 3 has it reversed.
-    An image without a reference has source -1, and is all target.
+    An image without a reference has source -1, and is all target. A list of gammas has one for each of `strengths`.
     """
-    weight = strength.float().pow(gamma)[:, None]
-    source = torch.where(source < 0, target, source)
-    return (1 - weight) * one_hot(source, classes) + weight * one_hot(target, classes)
+    weight = torch.tensor(target_weight(rows["strength"].to_numpy(float), gamma, strengths)).float()[:, None]
+    source = np.where(rows["source_label"] < 0, rows["target_label"], rows["source_label"])
+    return (1 - weight) * one_hot(torch.tensor(source), classes) + weight * target_labels(rows, classes)
+
+
+def clip_labels(images: Table, real: Table, classes: int, clip: Pretrained) -> Tensor:
+    """The softmax of CLIP's scaled similarity between each image and the classes' prototypes, (n, classes).
+
+    A prototype is the direction of the class's real training images.
+    """
+    from stages.shared.clip import (  # here: no other label needs transformers
+        image_features,
+        load_clip,
+        logits,
+        prototypes,
+    )
+
+    model, processor = load_clip(clip)
+    directions = prototypes(image_features(real, model, processor), real.rows["label"].tolist(), classes)
+    return logits(image_features(images, model, processor), directions, model).softmax(1)
 
 
 def smooth(labels: Tensor, smoothing: float) -> Tensor:

@@ -11,6 +11,7 @@ import matplotlib
 from PIL import Image, ImageDraw, ImageFont
 
 SMALLEST, LARGEST = 96, 160  # pixels of the longer side, as shown
+WIDEST, TALLEST = 2000, 4000  # pixels of a figure: twice a page's width, for fine screens
 GAP, MARGIN = 12, 16
 LINE, TEXT = 15, 11  # pixels: a line's height, a letter's
 COLUMN = 132  # at least: room for a class's name under a small image
@@ -35,9 +36,20 @@ def fit(image: Image.Image) -> Image.Image:
 
 
 def data_uri(image: Image.Image) -> str:
-    """The image as text to put into an `src`; WebP, a fifth of a PNG's size when enlarged."""
+    """A thumbnail as text to put into an `src`; WebP, a fifth of a PNG's size when enlarged."""
+    return _encode(fit(image))
+
+
+def figure_uri(image: Image.Image) -> str:
+    """A figure as text to put into an `src`, not larger than a page shows it."""
+    shown = image.convert("RGB")
+    shown.thumbnail((WIDEST, TALLEST), Image.Resampling.LANCZOS)
+    return _encode(shown)
+
+
+def _encode(image: Image.Image) -> str:
     buffer = io.BytesIO()
-    fit(image).save(buffer, "WEBP", quality=90)
+    image.save(buffer, "WEBP", quality=90)
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 

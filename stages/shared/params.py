@@ -65,11 +65,18 @@ def pick(model: type[Model], tree: dict[str, Any], places: Mapping[str, str] | N
         return model.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
-        field, *rest = map(str, first["loc"]) if first["loc"] else [model.__name__.lower()]
-        place = ".".join([places.get(field, field), *rest])
-        shown = "" if isinstance(first["input"], dict) else f" (it is {first['input']!r})"
         reason = first["msg"].removeprefix("Value error, ")
-        raise BadInput(f"{path}: {place}: {reason[0].lower()}{reason[1:]}{shown}") from None
+        shown = "" if isinstance(first["input"], dict) else f" (it is {first['input']!r})"
+        where = [str(path), *_place(first["loc"], places)]
+        raise BadInput(": ".join([*where, reason[0].lower() + reason[1:] + shown])) from None
+
+
+def _place(location: tuple[int | str, ...], places: Mapping[str, str]) -> list[str]:
+    """Where in the file an error lies; one that concerns several sections lies nowhere, or in what `places` maps."""
+    if not location:
+        return list(places.values())
+    field, *rest = map(str, location)
+    return [".".join([places.get(field, field), *rest])]
 
 
 def _pick_field(field, tree: dict[str, Any], place: str, path: Path) -> Any:

@@ -1,4 +1,4 @@
-"""What a classifier sees: real images, replaced by synthetic ones with probability p, cropped, flipped and mixed.
+"""What a classifier sees: real images, replaced by synthetic ones with probability p, and augmented.
 
 Whatever is random in an epoch is drawn from (seed, epoch) before it starts, so that the result depends neither on the
 number of workers nor on an interruption.
@@ -11,18 +11,19 @@ import pandas as pd
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
-from torchvision.transforms.v2 import CutMix, MixUp
-from torchvision.transforms.v2.functional import center_crop, crop, horizontal_flip, pil_to_tensor, resize
+from torchvision.transforms import v2
+from torchvision.transforms.v2.functional import center_crop, pil_to_tensor, resize
 from tqdm import tqdm
 
 from stages.shared.errors import BadInput
-from stages.shared.labels import one_hot, smooth, soft_label
+from stages.shared.labels import one_hot, smooth
+from stages.shared.mixing import inverse_shares
 from stages.shared.tables import Table
 
-Mix = Literal["none", "cutmix", "mixup"]
-MIXERS = {"cutmix": CutMix, "mixup": MixUp}
+Augmentation = Literal["crop", "resized-crop"]
 SYNTHETIC_COLUMNS = ["source_label", "target_label", "strength"]
 SMALL = 128  # pixels: smaller images are decoded once and kept
+JITTER = 0.4  # of brightness, contrast and saturation
 
 
 class Pictures:
@@ -57,6 +58,14 @@ class Data(NamedTuple):
     synthetic: Pool | None = None
     p: float = 0.0
 
+    def real_classes(self) -> np.ndarray:
+        """The class of each real image, (rows,)."""
+        return self.real.pictures.table.rows["label"].to_numpy()
+
+    def class_sizes(self) -> np.ndarray:
+        """How many real images each class has."""
+        return np.bincount(self.real_classes(), minlength=self.real.labels.shape[1])
+
 
 def real_pool(table: Table, classes: pd.DataFrame, resize: int, smoothing: float) -> Pool:
     """Raises BadInput for a class without training image."""
@@ -70,48 +79,54 @@ def real_pool(table: Table, classes: pd.DataFrame, resize: int, smoothing: float
     return Pool(Pictures(table, resize), smooth(labels, smoothing))
 
 
-def synthetic_pool(table: Table, classes: int, gamma: float, resize: int, smoothing: float) -> Pool:
+def synthetic_pool(table: Table, labels: Tensor, resize: int, smoothing: float) -> Pool:
     """Raises BadInput for a table without images."""
     if not len(table):
         raise BadInput(
             "data/filter/manifest.csv: no synthetic image is left; lower filter.drop or raise synth.multiplier"
         )
-    source, target, strength = (torch.tensor(table.rows[column].to_numpy()) for column in SYNTHETIC_COLUMNS)
-    labels = soft_label(source, target, strength, gamma, classes)
     return Pool(Pictures(table, resize), smooth(labels, smoothing))
 
 
 class Draws(NamedTuple):
-    """One epoch's chance, by position: the row of each pool (synthetic: -1 for none), the crop's corner, the flip."""
+    """One epoch's chance. By position: the row of each pool (synthetic: -1 for none) and the augmentation's seed; the
+    second half of the positions are the patches that CMO pastes on the first. By batch: the mixer's seed, -1 for none.
+    """
 
     real: np.ndarray
     synthetic: np.ndarray
-    top: np.ndarray
-    left: np.ndarray
-    flip: np.ndarray
+    seed: np.ndarray
     mix_seed: np.ndarray
 
 
-def draw_epoch(seed: int, epoch: int, data: Data, slack: int) -> Draws:
-    """Shuffle the real rows and, with probability p, put a uniformly drawn synthetic row in their place (Sec. 4).
-
-    `slack` is by how many pixels the crop may move.
-    """
+def draw_epoch(seed: int, epoch: int, data: Data, batches: int, mix_probability: float) -> Draws:
+    """Shuffle the real rows and, with probability p, put a uniformly drawn synthetic row in their place (Sec. 4)."""
     random, rows = np.random.default_rng([seed, epoch]), len(data.real.labels)
-    real = random.permutation(rows)
+    shuffled = random.permutation(rows)
     replaced = random.random(rows) < data.p
     drawn = random.integers(len(data.synthetic.labels), size=rows) if data.synthetic else np.zeros(rows, dtype=int)
-    top, left = random.integers(slack + 1, size=(2, rows))
-    flip, mix_seed = random.random(rows) < 0.5, random.integers(2**62, size=rows)
-    return Draws(real, np.where(replaced, drawn, -1), top, left, flip, mix_seed)
+    seeds = random.integers(2**62, size=2 * rows)
+    mix_seed = np.where(random.random(batches) < mix_probability, random.integers(2**62, size=batches), -1)
+    patches = random.choice(rows, size=rows, p=inverse_shares(data.real_classes()))
+    synthetic = np.concatenate([np.where(replaced, drawn, -1), np.full(rows, -1)])
+    return Draws(np.concatenate([shuffled, patches]), synthetic, seeds, mix_seed)
+
+
+def augmenter(augmentation: Augmentation, resolution: int, padding: int) -> v2.Transform:
+    """torchvision's transforms of an image's bytes (3, size, size): the paper's (Sec. 4.2), or the official code's for
+    a long tail, which are Pillow's, as there: whole numbers, whatever the number of threads."""
+    if augmentation == "crop":
+        return v2.Compose([v2.RandomCrop(resolution, padding), v2.RandomHorizontalFlip()])
+    jitter = v2.ColorJitter(JITTER, JITTER, JITTER)
+    crop = v2.RandomResizedCrop(resolution)
+    return v2.Compose([v2.ToPILImage(), crop, v2.RandomHorizontalFlip(), jitter, v2.PILToTensor()])
 
 
 class Epoch(Dataset[tuple[Tensor, Tensor]]):
-    """One epoch's training images, by position: torchvision's RandomCrop and RandomHorizontalFlip, as drawn before."""
+    """One epoch's training images and labels by position, augmented as drawn before."""
 
-    def __init__(self, data: Data, draws: Draws, resolution: int, padding: int):
-        self.data, self.draws = data, draws
-        self.resolution, self.padding = resolution, padding
+    def __init__(self, data: Data, draws: Draws, augment: v2.Transform):
+        self.data, self.draws, self.augment = data, draws, augment
 
     def __len__(self) -> int:
         return len(self.draws.real)
@@ -120,13 +135,12 @@ class Epoch(Dataset[tuple[Tensor, Tensor]]):
         draws, pool, row = self.draws, self.data.real, self.draws.real[position]
         if self.data.synthetic is not None and draws.synthetic[position] >= 0:
             pool, row = self.data.synthetic, draws.synthetic[position]
-        corner = [int(draws.top[position]) - self.padding, int(draws.left[position]) - self.padding]
-        image = crop(pool.pictures[row], *corner, self.resolution, self.resolution)
-        return (horizontal_flip(image) if draws.flip[position] else image), pool.labels[row]
+        torch.default_generator.manual_seed(int(draws.seed[position]))
+        return self.augment(pool.pictures[row]), pool.labels[row]
 
 
 class Centred(Dataset[Tensor]):
-    """Test images: the middle of each."""
+    """Images to be answered: the middle of each."""
 
     def __init__(self, pictures: Pictures, resolution: int):
         self.pictures, self.resolution = pictures, resolution
@@ -143,11 +157,10 @@ def even_batches(rows: int, batch: int) -> list[list[int]]:
     return [part.tolist() for part in np.array_split(np.arange(rows), -(-rows // batch))]
 
 
-def mix_batch(images: Tensor, labels: Tensor, mix: Mix, probability: float, seed: int) -> tuple[Tensor, Tensor]:
-    """With `probability`, torchvision's CutMix or MixUp with Beta(1, 1); soft labels are mixed like hard ones."""
-    if mix == "none":
-        return images, labels
-    torch.manual_seed(seed)
-    if torch.rand(()) >= probability:
-        return images, labels
-    return MIXERS[mix](num_classes=labels.shape[1])(images, labels)
+def add_patches(batches: list[list[int]], draws: Draws) -> list[list[int]]:
+    """The batches that are to be mixed, followed by as many patches (CMO)."""
+    half = len(draws.real) // 2
+    return [
+        batch if seed < 0 else [*batch, *(half + position for position in batch)]
+        for batch, seed in zip(batches, draws.mix_seed, strict=True)
+    ]

@@ -1,0 +1,90 @@
+"""Resolve the method's name, with what params.yaml overrides, into what the later stages read.
+
+Writes data/method/{finetune,plan,filter}.json. A stage of its own, so that another name reruns only the stages whose
+part of it differs: diff-mix and diff-aug share a fine-tuned model.
+"""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from stages.shared.methods import METHODS, RESOLVED, Criterion, Method, Name
+from stages.shared.params import Section, load
+from stages.shared.prompts import Strategy, learns_lora, learns_tokens
+
+Strength = Annotated[float, Field(gt=0, le=1)]
+FIXED_STRENGTH = ("real-guidance", "da-fusion")  # names that stand for their strengths
+
+
+class Finetune(Section):
+    strategy: Strategy | None
+
+
+class Synth(Section):
+    strength: list[Strength] | None = Field(min_length=1)
+
+
+class Filter(Section):
+    criterion: Criterion | None
+
+
+class Params(Section):
+    method: Name
+    finetune: Finetune
+    synth: Synth
+    filter: Filter
+
+    @model_validator(mode="after")
+    def _sensible(self) -> "Params":
+        """Refuses an override that would make the method another one."""
+        method, strategy, strength = METHODS[self.method], self.finetune.strategy, self.synth.strength
+        if strategy and learns(strategy) != learns(method.strategy):
+            other = "real-*" if learns(method.strategy) else "diff-*"
+            raise ValueError(
+                f"{self.method} does not go with finetune.strategy {strategy}; set it to null, or take {other}"
+            )
+        if strategy and self.method == "da-fusion" and strategy != method.strategy:
+            raise ValueError(f"da-fusion is {method.strategy} by definition; set finetune.strategy to null")
+        if strength and method.mode == "gen":
+            raise ValueError(f"{self.method} starts from noise and has no strength; set synth.strength to null")
+        if strength and self.method in FIXED_STRENGTH:
+            aug = "real-aug" if self.method == "real-guidance" else "diff-aug"
+            raise ValueError(f"{self.method} has strengths of its own; set synth.strength to null, or take {aug}")
+        return self
+
+
+def learns(strategy: Strategy) -> bool:
+    return learns_tokens(strategy) or learns_lora(strategy)
+
+
+def resolve(params: Params) -> Method:
+    """The method with the overrides of params.yaml."""
+    method = METHODS[params.method]
+    return Method(
+        params.finetune.strategy or method.strategy,
+        method.mode,
+        tuple(params.synth.strength or method.strength),
+        params.filter.criterion or method.criterion,
+    )
+
+
+def write(method: Method, folder: Path) -> None:
+    """One file for each stage that the choice concerns."""
+    parts = {
+        "finetune": {"strategy": method.strategy},
+        "plan": {"mode": method.mode, "strength": list(method.strength)},
+        "filter": {"criterion": method.criterion},
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    for stage, part in parts.items():
+        (folder / f"{stage}.json").write_text(json.dumps(part, sort_keys=True) + "\n")
+
+
+def main() -> None:
+    write(resolve(load(Params)), RESOLVED)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+"""The method cube: what each of the paper's names stands for, and what the stage `method` has resolved it to."""
+
+import json
+from pathlib import Path
+from typing import Literal, NamedTuple, get_args
+
+from stages.shared.errors import BadInput
+from stages.shared.prompts import Strategy
+
+Mode = Literal["mix", "aug", "gen"]
+Criterion = Literal["metaclass", "class"]
+Name = Literal[
+    "diff-mix", "diff-aug", "diff-gen", "real-mix", "real-aug", "real-gen", "real-guidance", "real-filtering",
+    "da-fusion",
+]  # fmt: skip
+RESOLVED = Path("data/method")
+
+
+class Method(NamedTuple):
+    """A point of the cube: how the base is fine-tuned, where images start from, how much noise, what CLIP looks for."""
+
+    strategy: Strategy
+    mode: Mode
+    strength: tuple[float, ...]
+    criterion: Criterion = "metaclass"
+
+
+PAPER = (0.5, 0.7, 0.9)  # Sec. 4.2; images from noise have strength 1
+METHODS: dict[Name, Method] = {
+    "diff-mix": Method("ti+db", "mix", PAPER),
+    "diff-aug": Method("ti+db", "aug", PAPER),
+    "diff-gen": Method("ti+db", "gen", (1.0,)),
+    "real-mix": Method("none", "mix", PAPER),
+    "real-aug": Method("none", "aug", PAPER),
+    "real-gen": Method("none", "gen", (1.0,)),
+    "real-guidance": Method("none", "aug", (0.1,)),  # Sec. 4.2, after He et al., 2023
+    "real-filtering": Method("none", "gen", (1.0,), "class"),  # Sec. 4.2, after He et al., 2023
+    "da-fusion": Method("ti", "aug", (0.25, 0.5, 0.75, 1.0)),  # Sec. 4.2, after Trabucco et al., 2023
+}
+NAMES: tuple[Name, ...] = get_args(Name)
+
+
+def read_strategy(folder: Path = RESOLVED) -> Strategy:
+    """How the base model learns the classes."""
+    return _read(folder / "finetune.json")["strategy"]
+
+
+def read_mode(folder: Path = RESOLVED) -> tuple[Mode, list[float]]:
+    """Where synthetic images start from, and the strengths to draw from."""
+    choice = _read(folder / "plan.json")
+    return choice["mode"], choice["strength"]
+
+
+def read_criterion(folder: Path = RESOLVED) -> Criterion:
+    """What the filter asks CLIP for."""
+    return _read(folder / "filter.json")["criterion"]
+
+
+def _read(path: Path) -> dict:
+    if not path.is_file():
+        raise BadInput(f"{path}: there is no such file; run `dvc repro method` first")
+    return json.loads(path.read_text())

@@ -1,0 +1,38 @@
+"""How much a synthetic image is of its target, s^gamma (Eq. 3); free of torch, for the report's sake."""
+
+import math
+from typing import Annotated, Any, TypeVar
+
+import numpy as np
+from pydantic import PlainValidator
+
+from stages.shared.errors import BadInput
+
+Strength = TypeVar("Strength", float, np.ndarray)
+
+
+def _check_gamma(value: Any) -> Any:
+    numbers = value if isinstance(value, list) and value else [value]
+    for number in numbers:
+        if type(number) not in (int, float) or not math.isfinite(number) or number < 0:
+            raise ValueError("must be a number of at least 0, or a list with one for each strength, ascending")
+    return value
+
+
+Gamma = Annotated[float | list[float], PlainValidator(_check_gamma)]
+
+
+def target_weight(strength: Strength, gamma: float | list[float], strengths: list[float]) -> Strength:
+    """s^gamma; a list has one gamma for each of `strengths`, all that data/synthesize has, in ascending order.
+
+    Raises BadInput where a list has another length.
+    """
+    if not isinstance(gamma, list):
+        return strength**gamma
+    present = np.unique(strengths)
+    if len(gamma) != len(present):
+        raise BadInput(
+            f"params.yaml: synth.gamma: has {len(gamma)} numbers for {len(present)} strengths "
+            f"({', '.join(f'{one:g}' for one in present)}); give one for each, or a single number for all"
+        )
+    return strength ** np.asarray(gamma, dtype=float)[np.searchsorted(present, strength)]

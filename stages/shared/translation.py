@@ -1,0 +1,149 @@
+"""Translate (SDEdit) or generate the images of a plan with the fine-tuned model, Sec. 3.4 and Eq. 2.
+
+Agrees with StableDiffusionImg2ImgPipeline and StableDiffusionPipeline, one image at a time, for equal seeds.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import torch
+from diffusers import StableDiffusionPipeline
+from PIL import Image
+from pydantic import Field
+from torch import Tensor
+
+from stages.shared.diffusion import check_resolution, encode_moments, load_base, load_finetuned, square
+from stages.shared.errors import BadInput
+from stages.shared.params import Section
+from stages.shared.pretrained import Pretrained
+from stages.shared.prompts import Strategy, class_prompts
+from stages.shared.runtime import batch_size
+from stages.shared.tables import TEXT, Table
+
+PLAN, SOURCES, DATA = Path("data/plan/plan.csv"), Path("data/subsample"), Path("data/download")
+FINETUNED = Path("data/finetune")
+PLAN_COLUMNS = ["key", "source_key", "source_label", "target_label", "strength", "seed"]
+
+
+class Sampling(Section):
+    """How an image is drawn."""
+
+    steps: int = Field(ge=1)
+    guidance_scale: float = Field(ge=1)
+    resolution: int = Field(ge=8)
+
+
+class References:
+    """The training images that some rows of a plan refer to, each encoded once."""
+
+    def __init__(self, pipeline: StableDiffusionPipeline, table: Table, keys: pd.Series, resolution: int):
+        self.table, self.resolution = table, resolution
+        self.rows = {key: row for row, key in enumerate(table.rows["key"])}
+        wanted = sorted(set(keys) - {""})
+        self.index = {key: index for index, key in enumerate(wanted)}
+        if wanted:
+            rows = [self.rows[key] for key in wanted]
+            self.means, self.deviations = encode_moments(pipeline, table, rows, resolution)
+
+    def latents(self, keys: pd.Series, generators: list[torch.Generator]) -> Tensor:
+        """A sample of each image's posterior, drawn with the image's own generator, unscaled."""
+        chosen = [self.index[key] for key in keys]
+        shape, dtype = self.means[:1].shape, self.means.dtype
+        noise = torch.cat([torch.randn(shape, generator=generator, dtype=dtype) for generator in generators])
+        return self.means[chosen] + self.deviations[chosen] * noise
+
+    def images(self, keys: pd.Series) -> list[Image.Image]:
+        """What was encoded: the images themselves, resized."""
+        return [square(self.table.image(self.rows[key]), self.resolution) for key in keys]
+
+
+def load_translator(
+    base: Pretrained, classes: pd.DataFrame, strategy: Strategy, resolution: int
+) -> tuple[StableDiffusionPipeline, Tensor]:
+    """The fine-tuned model, and the states of its classes' prompts as `encode_prompts` returns them."""
+    pipeline = load_base(base)
+    check_resolution(pipeline, resolution, "synth.resolution")
+    load_finetuned(pipeline, FINETUNED)
+    return pipeline, encode_prompts(pipeline, class_prompts(classes, strategy))
+
+
+@torch.inference_mode()
+def encode_prompts(pipeline: StableDiffusionPipeline, prompts: list[str]) -> Tensor:
+    """Text states, (len(prompts) + 1, length, width); the last is the empty prompt's, for guidance."""
+    ids = pipeline.tokenizer([*prompts, ""], padding="max_length", truncation=True, return_tensors="pt").input_ids
+    return torch.cat([pipeline.text_encoder(part.to(pipeline.device))[0] for part in ids.split(batch_size())])
+
+
+@torch.inference_mode()
+def translate(
+    pipeline: StableDiffusionPipeline,
+    references: Tensor | None,
+    states: Tensor,
+    empty: Tensor,
+    strength: float,
+    sampling: Sampling,
+    generators: list[torch.Generator],
+) -> list[Image.Image]:
+    """Noise the references to `strength` and denoise them under their prompts (SDEdit); None starts from noise.
+
+    references: unscaled latents (n, c, h, w); states: (n, length, width); empty: (length, width). At least one reverse
+    step is taken, also where int(T * s) is 0. Under guidance the conditional half of a batch is its second.
+    """
+    scheduler, unet = pipeline.scheduler, pipeline.unet
+    scheduler.set_timesteps(sampling.steps, device=pipeline.device)
+    first = sampling.steps - max(int(sampling.steps * strength), 1) if references is not None else 0
+    scheduler.set_begin_index(first)
+    side = sampling.resolution // pipeline.vae_scale_factor
+    shape = (1, unet.config.in_channels, side, side)
+    noise = torch.cat([torch.randn(shape, generator=generator, dtype=pipeline.dtype) for generator in generators])
+    noise, times = noise.to(pipeline.device), scheduler.timesteps[first:]
+    if references is None:
+        latents = noise * scheduler.init_noise_sigma
+    else:
+        scaled = references.to(noise) * pipeline.vae.config.scaling_factor
+        latents = scheduler.add_noise(scaled, noise, times[:1].repeat(len(noise)))
+    guided = sampling.guidance_scale > 1
+    if guided:
+        states = torch.cat([empty.expand_as(states), states])
+    for time in times:
+        doubled = torch.cat([latents] * 2) if guided else latents
+        model_input = scheduler.scale_model_input(doubled, time).contiguous(memory_format=torch.channels_last)
+        predicted = unet(model_input, time, encoder_hidden_states=states).sample
+        if guided:
+            free, conditional = predicted.chunk(2)
+            predicted = free + sampling.guidance_scale * (conditional - free)
+        latents = scheduler.step(predicted, time, latents, return_dict=False)[0]
+    decoded = pipeline.vae.decode(latents / pipeline.vae.config.scaling_factor).sample
+    return pipeline.image_processor.postprocess(decoded, output_type="pil")
+
+
+def translate_rows(
+    pipeline: StableDiffusionPipeline, references: References, states: Tensor, rows: pd.DataFrame, sampling: Sampling
+) -> list[Image.Image]:
+    """The images of rows of one strength, each from its own seed; `states` are `encode_prompts`' of all classes."""
+    generators = [torch.Generator().manual_seed(int(seed)) for seed in rows["seed"]]
+    generated = (rows["source_key"] == "").all()
+    latents = None if generated else references.latents(rows["source_key"], generators)
+    prompts = states[torch.tensor(rows["target_label"].to_numpy())]
+    return translate(pipeline, latents, prompts, states[-1], float(rows["strength"].iloc[0]), sampling, generators)
+
+
+def buckets(rows: pd.DataFrame, size: int) -> Iterator[pd.DataFrame]:
+    """Batches of one strength each, so that all images of a batch take the same steps."""
+    for _, bucket in rows.groupby("strength", sort=True):
+        for first in range(0, len(bucket), size):
+            yield bucket.iloc[first : first + size]
+
+
+def read_plan(path: Path, sources: pd.DataFrame) -> pd.DataFrame:
+    """The plan, checked against the table that it refers to."""
+    if not path.is_file():
+        raise BadInput(f"{path}: there is no plan; run `dvc repro plan` first")
+    plan = pd.read_csv(path, dtype=TEXT, keep_default_na=False)  # type: ignore[arg-type]
+    if list(plan.columns) != PLAN_COLUMNS:
+        raise BadInput(f"{path}: columns must be {', '.join(PLAN_COLUMNS)}; run `dvc repro -f plan`")
+    unknown = set(plan["source_key"]) - set(sources["key"]) - {""}
+    if unknown:
+        raise BadInput(f"{path}: source_key {min(unknown)!r} is not in {SOURCES}; run `dvc repro -f plan`")
+    return plan
