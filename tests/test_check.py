@@ -11,8 +11,8 @@ from tests.closure import ROOT
 PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text())
 
 
-def changed(path: str, value) -> dict:
-    tree = deepcopy(PARAMS)
+def changed(path: str, value, tree=PARAMS) -> dict:
+    tree = deepcopy(tree)
     *parents, name = path.split(".")
     node = tree
     for parent in parents:
@@ -42,7 +42,7 @@ def test_the_default_is_the_toybirds_preset():
         ("arms.real.cutmix.mixx", "none"),
         ("base.id", "data/base"),
         ("base.id", "someone/model"),
-        ("filter.clip", "data/nowhere"),
+        ("clip.id", "data/nowhere"),
         ("data.name", "cifar"),
         ("finetune.strategy", "lora"),
         ("filter.drop", 1.0),
@@ -85,7 +85,7 @@ def test_arms_without_a_baseline_are_refused():
 @pytest.mark.parametrize("name", ["a b", "a.b", "class"])
 def test_an_arm_that_dvc_or_a_table_cannot_name_is_refused(name):
     tree = deepcopy(PARAMS)
-    tree["arms"]["real"][name] = {"mix": "none", "mix_probability": 0.0}
+    tree["arms"]["real"][name] = {"mix": "none", "mix_probability": 0.0, "reweight": "none"}
     with pytest.raises(SystemExit, match=r"^params.yaml: arms"):
         check(tree)
 
@@ -93,3 +93,22 @@ def test_an_arm_that_dvc_or_a_table_cannot_name_is_refused(name):
 def test_a_group_without_arms_is_refused():
     with pytest.raises(SystemExit, match=r"params.yaml: arms: must hold the two groups"):
         check(changed("arms.synthetic", {}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"arms.real.baseline.reweight": "drw"}, r"drw needs train.schedule step"),
+        ({"arms.real.cutmix.mix": "cmo", "train.epochs": 7}, r"cmo needs at least 8 epochs"),
+        ({"method": "real-gen", "finetune.strategy": "ti+db"}, r"real-gen does not go with finetune.strategy ti\+db"),
+        ({"method": "diff-aug", "synth.referable_classes": 3}, r"mode aug takes no reference from another class"),
+        ({"synth.pairing": "adjacent"}, r"set synth.referable_classes"),
+        ({"method": "diff-gen", "synth.keep_background": True}, r"^params.yaml: synth.keep_background"),
+    ],
+)
+def test_combinations_that_make_no_sense_are_refused(changes, line):
+    tree = deepcopy(PARAMS)
+    for path, value in changes.items():
+        tree = changed(path, value, tree)
+    with pytest.raises(SystemExit, match=line):
+        check(tree)

@@ -1,5 +1,6 @@
 """The folder importer, and the download stage as it is run."""
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from PIL import Image
 
 from stages import download
 from stages.datasets.folder import Folder, read_folder
+from stages.datasets.toybirds_tables import draw
 from stages.shared.errors import BadInput
 from stages.shared.tables import Table, read_classes, read_manifest
 
@@ -212,7 +214,7 @@ def test_a_path_is_relative_to_the_repository_or_to_home(tmp_path, monkeypatch, 
 def test_the_stage_writes_tables_and_classes_of_a_folder(tmp_path, monkeypatch):
     output = run_stage(tmp_path, monkeypatch, path=str(photos(tmp_path / "photos")), test_share=0.3)
     assert read_classes(output)[["name", "metaclass"]].to_numpy().tolist() == [["cat", "pet"], ["dog", "pet"]]
-    assert [len(Table(output / name)) for name in ("train", "test", "ood")] == [4, 2, 0]
+    assert [len(Table(output / name)) for name in ("train", "masks", "test", "ood")] == [4, 0, 2, 0]
     assert "group" in read_manifest(output / "ood").columns
 
 
@@ -223,8 +225,17 @@ def test_the_stage_writes_toybirds_twice_alike(tmp_path, monkeypatch):
         output = run_stage(tmp_path / name, monkeypatch)
         contents.append({path.relative_to(output): path.read_bytes() for path in output.rglob("*") if path.is_file()})
     assert contents[0] == contents[1]
-    assert len(contents[0]) == 7  # three manifests with a shard each, and classes.csv
+    assert len(contents[0]) == 9  # four manifests with a shard each, and classes.csv
     assert len(Table(tmp_path / "one/data/download/ood")) == 12
+
+
+def test_the_stage_writes_the_foreground_of_each_training_image_of_toybirds(tmp_path, monkeypatch):
+    output = run_stage(tmp_path, monkeypatch)
+    train, masks = Table(output / "train"), Table(output / "masks")
+    assert masks.rows[["key", "label"]].equals(train.rows[["key", "label"]])
+    with Image.open(io.BytesIO(masks.read(5))) as mask:
+        assert (mask.mode, mask.format, mask.size) == ("L", "PNG", train.image(5).size)
+        assert (np.asarray(mask) == np.where(draw("train", 5, 0.9)[1], 255, 0)).all()
 
 
 def test_a_refused_folder_leaves_the_last_output_whole(tmp_path, monkeypatch):

@@ -10,8 +10,9 @@ import pytest
 import yaml
 
 from stages import evaluate
-from stages.evaluate import Answers, Evaluate
+from stages.evaluate import Evaluate
 from stages.shared.errors import BadInput
+from stages.shared.measures import Answers
 from stages.shared.params import pick
 from stages.shared.tables import write_classes, write_manifest
 
@@ -42,76 +43,10 @@ def flip(answers: Answers, wrong_to_right: bool) -> Answers:
     return answers._replace(predicted=labels if wrong_to_right else labels + 1)
 
 
-@pytest.mark.parametrize(
-    ("count", "group"), [(4, "few"), (5, "medium"), (10, "medium"), (11, "many")], ids=["few", "5", "10", "many"]
-)
-def test_thresholds_of_shot_groups_are_exclusive(count, group):
-    assert list(evaluate.shot_groups(np.array([count]), OPTIONS)) == [group]
-
-
-def test_an_arm_by_hand():
-    assert evaluate.measure_arm({"test": TEST, "ood": OOD}, evaluate.shot_groups(COUNTS, OPTIONS)) == {
-        "top1": 62.5,  # trials 75 and 50
-        "top1_std": 17.68,  # 25 / sqrt(2)
-        "many": 75.0,
-        "medium": 50.0,
-        "few": 50.0,
-        "waterbird": {
-            "average": 56.25,
-            "worst": 25.0,
-            "groups": dict(zip(GROUPS, [100.0, 75.0, 25.0, 25.0], strict=True)),
-        },
-    }
-
-
-def test_one_trial_has_no_deviation():
-    single = TEST._replace(predicted=TEST.predicted[:1])
-    assert evaluate.measure_arm({"test": single}, {})["top1_std"] == 0
-
-
 def test_without_ood_and_without_shot_groups_their_keys_are_absent():
     result = evaluate.evaluate({"baseline": {"test": TEST}, "other": {"test": TEST}}, np.array([7, 7, 7]), OPTIONS)
     assert set(result["arms"]["other"]) == {"top1", "top1_std", "medium"}
     assert set(result["gain"]["other"]) == {"top1", "top1_ci"}
-
-
-def test_identical_arms_gain_exactly_nothing():
-    result = evaluate.evaluate(
-        {"baseline": {"test": TEST, "ood": OOD}, "twin": {"test": TEST, "ood": OOD}}, COUNTS, OPTIONS
-    )
-    assert result["gain"] == {
-        "twin": {"top1": 0.0, "top1_ci": [0.0, 0.0], "waterbird_worst": 0.0, "waterbird_worst_ci": [0.0, 0.0]}
-    }
-
-
-def test_from_all_wrong_to_all_right_is_a_hundred_points_in_every_resample():
-    arms = {
-        arm: {"test": flip(TEST, right), "ood": flip(OOD, right)}
-        for arm, right in (("baseline", False), ("ideal", True))
-    }
-    gain = evaluate.evaluate(arms, COUNTS, OPTIONS)["gain"]["ideal"]
-    assert gain == {
-        "top1": 100.0, "top1_ci": [100.0, 100.0], "waterbird_worst": 100.0, "waterbird_worst_ci": [100.0, 100.0],
-    }  # fmt: skip
-
-
-def test_gains_are_paired_by_image():
-    """Right on one image more, out of 400: unpaired, the interval would reach some seven points either way."""
-    labels = np.arange(400) % 2
-    base = Answers(np.arange(400).astype(str), labels, np.full(400, ""), np.zeros((1, 400), int))
-    better = base.predicted.copy()
-    better[0, 1] = 1
-    arms = {"baseline": {"test": base}, "better": {"test": base._replace(predicted=better)}}
-    gain = evaluate.evaluate(arms, COUNTS[:2], OPTIONS)["gain"]["better"]
-    assert gain["top1"] == 0.25
-    assert gain["top1_ci"][0] == 0
-    assert gain["top1_ci"][1] <= 1
-
-
-def test_shot_groups_are_means_over_classes_not_images():
-    """Classes 0 and 1 are both medium: 3 of 4 of class 0's answers are right, and 1 of 2 of class 1's."""
-    result = evaluate.measure_arm({"test": TEST}, evaluate.shot_groups(np.array([7, 7, 4]), OPTIONS))
-    assert result["medium"] == 62.5
 
 
 def test_arms_with_other_images_are_not_compared():
@@ -153,8 +88,7 @@ def write_predictions(arm: str, answers: dict[str, Answers]) -> None:
     history = pd.DataFrame(
         {"trial": [0, 1], "epoch": 0, "loss": [1.0, 2.0], "accuracy": [50.0, 60.0], "learning_rate": 0.1}
     )
-    Path("metrics/train").mkdir(parents=True, exist_ok=True)
-    history.to_csv(f"metrics/train/{arm}.csv", index=False)
+    history.to_csv(f"data/train/{arm}/curves.csv", index=False)
 
 
 @pytest.fixture
@@ -183,8 +117,10 @@ def test_writes_the_contracts_files(world):
     per_class = pd.read_csv("metrics/per_class.csv", keep_default_na=False)
     assert per_class["class"].tolist() == ["NA", "Tern, Little", "Küken"]
     assert Path("metrics/plots/curves.csv").read_text().splitlines() == [
-        "arm,epoch,loss,accuracy", "baseline,0,1.5,55.0", "diffmix,0,1.5,55.0",
-    ]  # fmt: skip
+        "arm,epoch,loss,accuracy,loss_min,loss_max,accuracy_min,accuracy_max,trials",
+        "baseline,0,1.5,55.0,1.0,2.0,50.0,60.0,2",
+        "diffmix,0,1.5,55.0,1.0,2.0,50.0,60.0,2",
+    ]
     groups = pd.read_csv("metrics/plots/groups.csv").set_index(["arm", "part"])["accuracy"]
     assert groups["diffmix", "test"] == 100
     assert groups["baseline", "waterbird_land"] == 25
@@ -210,6 +146,31 @@ def test_refuses_a_trial_that_misses_an_image(world):
     rows.iloc[1:].to_csv("data/train/diffmix/predictions.csv", index=False)
     with pytest.raises(BadInput, match="not every trial"):
         evaluate.main()
+
+
+def test_refuses_what_a_removed_arm_left(world):
+    Path("data/train/removed").mkdir()
+    with pytest.raises(BadInput, match=r"data/train/removed: belongs to no arm"):
+        evaluate.main()
+
+
+def test_refuses_an_arm_without_curves(world):
+    Path("data/train/diffmix/curves.csv").unlink()
+    with pytest.raises(BadInput, match=r"data/train/diffmix/curves\.csv: there is no such file"):
+        evaluate.main()
+
+
+def test_refuses_curves_with_other_columns(world):
+    Path("data/train/diffmix/curves.csv").write_text("epoch,loss\n0,1.0\n")
+    with pytest.raises(BadInput, match=r"diffmix/curves\.csv: columns must be trial, epoch, loss"):
+        evaluate.main()
+
+
+def test_reads_nothing_under_metrics(world):
+    stray = Path("metrics/train/removed.csv")
+    stray.parent.mkdir(parents=True)
+    stray.write_text("none of this stage's business")
+    evaluate.main()
 
 
 @pytest.mark.parametrize(

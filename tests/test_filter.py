@@ -1,11 +1,12 @@
 """filter drops the lowest share, and its confidence is CLIP's."""
 
+import math
+
 import pandas as pd
 import pytest
 import torch
 
-from stages.filter import captions, confidence, load_clip, split
-from tests.conftest import CLIP
+from stages.filter import captions, confidence, split
 
 
 def test_the_lowest_share_is_dropped_and_the_rest_keeps_its_order():
@@ -26,22 +27,20 @@ def test_dropping_nothing_keeps_everything():
     assert len(split(rows, 0.0)[0]) == 2
 
 
-def test_the_captions_are_the_supplements():
-    assert captions("bird") == ["a photo with a bird on it", "a photo without a bird on it"]
+def test_the_captions_are_the_supplements(classes):
+    assert captions("metaclass", classes) == ["a photo with a bird on it", "a photo without a bird on it"]
 
 
-def test_confidence_is_the_softmax_of_scaled_cosines(table):
-    model, processor = load_clip(CLIP, None)
-    scores = confidence(table, "bird", model, processor)
-    inputs = processor(text=captions("bird"), images=[table.image(3)], return_tensors="pt", padding=True)
-    with torch.no_grad():
-        out = model(**inputs)
-        cosines = torch.nn.functional.cosine_similarity(out.image_embeds[:, None], out.text_embeds[None], dim=-1)
-        expected = (model.logit_scale.exp() * cosines).softmax(-1)[0, 0]
-    assert scores.shape == (6,)
-    assert scores[3] == pytest.approx(float(expected), abs=1e-5)
+def test_the_captions_of_real_filtering_name_the_classes(classes):
+    assert captions("class", classes) == [f"a photo of a {name} bird" for name in classes["name"]]
 
 
-def test_a_clip_that_is_not_there_is_named():
-    with pytest.raises(SystemExit, match=r"params.yaml: filter.clip: 'data/base/nowhere' cannot be loaded"):
-        load_clip("data/base/nowhere", None)
+SCORES = torch.tensor([[0.0, math.log(3)], [math.log(4), 0.0]])
+
+
+def test_the_metaclass_criterion_takes_the_positive_captions_share():
+    assert confidence(SCORES, "metaclass", pd.Series([1, 1])).tolist() == pytest.approx([0.25, 0.8])
+
+
+def test_the_class_criterion_takes_the_share_of_each_images_own_class():
+    assert confidence(SCORES, "class", pd.Series([1, 1])).tolist() == pytest.approx([0.75, 0.2])

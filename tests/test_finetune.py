@@ -8,22 +8,23 @@ from diffusers import StableDiffusionPipeline
 from torch import nn
 
 from stages.finetune import Finetune, Learner, TokenEmbedding, finetune, row_weights
-from stages.shared.diffusion import Base, load_base, load_finetuned
+from stages.shared.diffusion import load_base, load_finetuned
+from stages.shared.pretrained import Pretrained
 from tests.conftest import PIPELINE
 
-BASE = Base(id=PIPELINE, revision=None)
+BASE = Pretrained(id=PIPELINE, revision=None)
 
 
-def params(strategy: str, steps: int = 2) -> Finetune:
+def params(steps: int = 2) -> Finetune:
     return Finetune(
-        strategy=strategy, lora_rank=4, learning_rate=1e-3, token_learning_rate=1e-2, weight_decay=0.01, steps=steps,
+        lora_rank=4, learning_rate=1e-3, token_learning_rate=1e-2, weight_decay=0.01, steps=steps,
         batch=4, class_balanced=True, resolution=32,
     )  # fmt: skip
 
 
 def learn(strategy: str, table, classes, folder, steps: int = 2) -> Learner:
     torch.manual_seed(0)
-    learner = Learner(load_base(BASE, torch.float32), classes, params(strategy, steps))
+    learner = Learner(load_base(BASE, torch.float32), classes, strategy, params(steps))
     learner.losses = finetune(learner, table, classes, seed=0, checkpoint=folder / "checkpoint.pt")
     return learner
 
@@ -51,7 +52,7 @@ def test_only_the_new_rows_of_the_table_move(table, classes, tmp_path):
 
 @pytest.mark.parametrize(("strategy", "trained"), [("ti", 1), ("db", 2 * 4 * 14), ("ti+db", 2 * 4 * 14 + 1)])
 def test_each_strategy_trains_its_own_parameters(strategy, trained, classes):
-    learner = Learner(load_base(BASE, torch.float32), classes, params(strategy))
+    learner = Learner(load_base(BASE, torch.float32), classes, strategy, params())
     blocks = sum(name.endswith(("attn1", "attn2")) for name, _ in learner.pipeline.unet.named_modules())
     assert blocks == 14  # seven transformer blocks, each with self- and cross-attention
     assert len(learner.parameters) == trained

@@ -79,8 +79,29 @@ def test_a_change_of_gamma_reruns_the_synthetic_arms_alone_and_metrics_diff_show
 def test_a_change_of_strength_leaves_the_generators_training_and_the_real_arms_alone(project):
     output = run(project, "dvc", "exp", "run", "-S", "synth.strength=[0.7]")
     assert ran(output) == {
-        "check", "plan", "synthesize", "filter", "train@diffmix", "train@diffmix-cutmix", "evaluate", "report",
+        "check", "method", "plan", "synthesize", "filter", "assess", "attention", "train@diffmix",
+        "train@diffmix-cutmix", "evaluate", "report",
     }  # fmt: skip
+    run(project, "git", "checkout", "-q", ".")
+    run(project, "dvc", "checkout")
+
+
+def test_another_methods_name_reruns_what_differs_and_no_real_arm(project):
+    """Diff-Aug shares Diff-Mix's fine-tuned model; Real-filtering shares nothing, and is refused a learned token."""
+    output = run(project, "dvc", "exp", "run", "-S", "method=diff-aug")
+    assert {"method", "plan", "synthesize"} <= ran(output)
+    assert not {"finetune", "train_real@baseline", "train_real@cutmix"} & ran(output)
+    output = run(project, "dvc", "exp", "run", "-S", "method=real-filtering")
+    assert {"finetune", "plan", "synthesize", "filter"} <= ran(output)
+    line = run(project, "dvc", "exp", "run", "-S", "method=real-mix", "-S", "finetune.strategy=ti", status=255)
+    assert "params.yaml: real-mix does not go with finetune.strategy ti" in line
+    run(project, "git", "checkout", "-q", ".")
+    run(project, "dvc", "checkout")
+
+
+def test_switching_an_arms_option_reruns_that_arm_alone(project):
+    output = run(project, "dvc", "exp", "run", "-S", "arms.real.cutmix.mix=mixup")
+    assert ran(output) == {"check", "train_real@cutmix", "evaluate", "report"}
     run(project, "git", "checkout", "-q", ".")
     run(project, "dvc", "checkout")
 
@@ -88,7 +109,7 @@ def test_a_change_of_strength_leaves_the_generators_training_and_the_real_arms_a
 def test_a_bad_value_stops_before_anything_runs_and_results_stay_restorable(project):
     params = project / "params.yaml"
     good = params.read_text()
-    params.write_text(good.replace("strength: [0.5, 0.7, 0.9]", "strength: [0.5, 1.7]"))
+    params.write_text(good.replace("strength: null", "strength: [0.5, 1.7]"))
     output = run(project, "dvc", "repro", status=255)
     assert "params.yaml: synth.strength.1: input should be less than or equal to 1 (it is 1.7)" in output
     assert ran(output) == {"check"}

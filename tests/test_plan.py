@@ -4,15 +4,23 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stages.plan import Params, make_plan, target_sizes
+from stages.plan import Choice, Params, check_choice, make_plan, nearest_classes, target_sizes
+from stages.shared.pretrained import Pretrained
+from stages.shared.tables import Table
+from tests.conftest import CLIP
 
 ROWS = pd.DataFrame({"key": [f"{k:08d}" for k in range(10)], "label": [0] * 6 + [1] * 3 + [2]})
 
 
 def plan(**changes) -> pd.DataFrame:
-    synth = {"mode": "mix", "strength": [0.5, 0.7, 0.9], "multiplier": 20, "referable_classes": None} | changes
-    subset = {"mode": synth.pop("subset", "full")}
-    return make_plan(ROWS, 3, Params.model_validate({"seed": 0, "subset": subset, "synth": synth}))
+    choice = Choice(changes.pop("mode", "mix"), [0.5, 0.7, 0.9], changes.pop("nearest", None))
+    return make_plan(ROWS, 3, choice, params(**changes))
+
+
+def params(**changes) -> Params:
+    synth = {"multiplier": 20, "referable_classes": None, "pairing": "any"} | changes
+    subset, clip = {"mode": synth.pop("subset", "full")}, {"id": CLIP, "revision": None}
+    return Params.model_validate({"seed": 0, "subset": subset, "synth": synth, "clip": clip})
 
 
 def test_a_long_tail_is_synthesised_with_the_class_order_reversed():
@@ -68,9 +76,32 @@ def test_every_image_has_its_own_seed_and_a_key():
 
 
 def test_mix_needs_two_classes():
-    params = Params.model_validate(
-        {"seed": 0, "subset": {"mode": "full"},
-         "synth": {"mode": "mix", "strength": [0.5], "multiplier": 1, "referable_classes": None}}
-    )  # fmt: skip
-    with pytest.raises(SystemExit, match=r"synth.mode: mix needs two classes"):
-        make_plan(ROWS[ROWS["label"] == 0], 1, params)
+    with pytest.raises(SystemExit, match=r"method: mixing needs two classes"):
+        make_plan(ROWS[ROWS["label"] == 0], 1, Choice("mix", [0.5]), params())
+
+
+def test_adjacent_pairing_refers_to_the_nearest_classes_alone():
+    nearest = np.array([[2, 1], [0, 2], [1, 0]])
+    made = plan(nearest=nearest, referable_classes=1, pairing="adjacent")
+    pairs = set(zip(made["source_label"], made["target_label"], strict=True))
+    assert pairs == {(2, 0), (0, 1), (1, 2)}
+
+
+def test_adjacent_pairing_needs_a_number_of_neighbours():
+    with pytest.raises(ValueError, match=r"set synth.referable_classes"):
+        params(pairing="adjacent")
+
+
+@pytest.mark.parametrize("mode", ["aug", "gen"])
+def test_a_choice_of_other_classes_is_refused_where_none_is_referred_to(mode):
+    check_choice(mode, params().synth)
+    with pytest.raises(SystemExit, match=r"^params.yaml: synth.referable_classes: mode \w+ takes no reference"):
+        check_choice(mode, params(referable_classes=1).synth)
+
+
+def test_the_nearest_classes_are_those_whose_images_clip_finds_alike(table):
+    """Classes 0 and 1 hold the same birds; class 2 others."""
+    table = Table(table.folder, table.rows.iloc[[0, 1, 0, 1, 4, 5]].assign(label=[0, 0, 1, 1, 2, 2]))
+    nearest = nearest_classes(table, 3, Pretrained(id=CLIP, revision=None))
+    assert nearest.tolist()[0] == [1, 2]
+    assert nearest.tolist()[1] == [0, 2]

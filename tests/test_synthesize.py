@@ -1,17 +1,24 @@
-"""synthesize agrees with diffusers' own pipelines, and its batches, shards and checks do what they say."""
+"""synthesize agrees with diffusers' own pipelines, and its batches, shards, backgrounds and checks do as they say."""
+
+import io
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from diffusers import StableDiffusionImg2ImgPipeline
+from PIL import Image
 
-from stages.shared.diffusion import Base, load_base
+from stages import synthesize as stage
+from stages.shared.attention import prompt_weights
+from stages.shared.diffusion import load_base
+from stages.shared.pretrained import Pretrained
 from stages.shared.tables import place_rows, write_manifest
-from stages.synthesize import Synth, buckets, encode_prompts, make_shard, read_plan, synthesize
+from stages.shared.translation import buckets, encode_prompts, read_plan
+from stages.synthesize import Synth, check_mode, keep_background, make_shard, synthesize
 from tests.conftest import PIPELINE
 
-SYNTH = Synth(steps=10, guidance_scale=2.5, resolution=32)
+SYNTH = Synth(steps=10, guidance_scale=2.5, resolution=32, keep_background=False)
 PROMPTS = ["a photo of a bird on water", "a photo of a bird with red crown", "a photo of land"]
 
 
@@ -22,7 +29,7 @@ class Bar:
 
 @pytest.fixture(scope="module")
 def pipeline():
-    return load_base(Base(id=PIPELINE, revision=None), torch.float32)
+    return load_base(Pretrained(id=PIPELINE, revision=None), torch.float32)
 
 
 def plan_of(sources: list[str], strengths: list[float]) -> pd.DataFrame:
@@ -40,16 +47,12 @@ def plan_of(sources: list[str], strengths: list[float]) -> pd.DataFrame:
 
 
 def decode(images: list[bytes]) -> np.ndarray:
-    import io
-
-    from PIL import Image
-
     return np.stack([np.asarray(Image.open(io.BytesIO(image)), int) for image in images])
 
 
 def test_translation_agrees_with_the_stock_img2img_pipeline(pipeline, table):
     plan = plan_of(["00000000", "00000003", "00000005"], [0.5, 0.7, 0.9])
-    ours = decode(synthesize(pipeline, table, encode_prompts(pipeline, PROMPTS), plan, SYNTH, Bar()))
+    ours = decode(synthesize(pipeline, table, encode_prompts(pipeline, PROMPTS), None, plan, SYNTH, Bar()))
     stock = StableDiffusionImg2ImgPipeline(**pipeline.components, requires_safety_checker=False)
     stock.set_progress_bar_config(disable=True)
     for row, made in zip(plan.itertuples(), ours, strict=True):
@@ -63,7 +66,7 @@ def test_translation_agrees_with_the_stock_img2img_pipeline(pipeline, table):
 
 def test_generation_agrees_with_the_stock_text_to_image_pipeline(pipeline, table):
     plan = plan_of(["", "", ""], [1.0, 1.0, 1.0])
-    ours = decode(synthesize(pipeline, table, encode_prompts(pipeline, PROMPTS), plan, SYNTH, Bar()))
+    ours = decode(synthesize(pipeline, table, encode_prompts(pipeline, PROMPTS), None, plan, SYNTH, Bar()))
     for row, made in zip(plan.itertuples(), ours, strict=True):
         image = pipeline(
             PROMPTS[row.target_label], height=32, width=32, num_inference_steps=SYNTH.steps,
@@ -74,7 +77,7 @@ def test_generation_agrees_with_the_stock_text_to_image_pipeline(pipeline, table
 
 def test_a_strength_below_one_step_still_takes_one(pipeline, table):
     plan = plan_of(["00000000"], [0.01])
-    images = synthesize(pipeline, table, encode_prompts(pipeline, PROMPTS), plan, SYNTH, Bar())
+    images = synthesize(pipeline, table, encode_prompts(pipeline, PROMPTS), None, plan, SYNTH, Bar())
     assert decode(images).shape == (1, 32, 32, 3)
 
 
@@ -108,3 +111,40 @@ def test_a_plan_that_names_an_unknown_image_is_refused(tmp_path):
     write_manifest(tmp_path, plan_of(["a", "zz"], [0.5, 0.5]), "plan.csv")
     with pytest.raises(SystemExit, match=r"plan.csv: source_key 'zz' is not in"):
         read_plan(tmp_path / "plan.csv", sources)
+
+
+@pytest.fixture(scope="module")
+def words(pipeline) -> torch.Tensor:
+    return torch.stack([prompt_weights(pipeline.tokenizer, prompt, *prompt.split()[-2:]) for prompt in PROMPTS])
+
+
+def test_a_kept_background_is_the_resized_references_to_the_byte(pipeline, table, words, monkeypatch):
+    plan, masks = plan_of(["00000000", "00000003", "00000000"], [0.9, 0.9, 0.9]), []
+    states, real = encode_prompts(pipeline, PROMPTS), stage.foreground_masks
+    monkeypatch.setattr(stage, "foreground_masks", lambda *given: masks.append(real(*given)) or masks[0])
+    synth = SYNTH.model_copy(update={"resolution": 48, "keep_background": True})
+    kept = decode(synthesize(pipeline, table, states, words, plan, synth, Bar()))
+    plain = decode(synthesize(pipeline, table, states, None, plan, synth, Bar()))
+    resized = [table.image(row).resize((48, 48), Image.Resampling.LANCZOS) for row in (0, 3, 0)]
+    references, inside = np.stack([np.asarray(image, int) for image in resized]), masks[0]
+    assert 0 < inside.mean() < 1
+    assert np.array_equal(kept[~inside], references[~inside])
+    assert np.array_equal(kept[inside], plain[inside])
+    assert not np.array_equal(plain[~inside], references[~inside])
+
+
+def test_each_image_lies_on_its_own_reference():
+    def filled(value: int) -> Image.Image:
+        return Image.new("RGB", (2, 1), (value,) * 3)
+
+    masks = np.array([[[True, False]], [[False, True]]])
+    made = keep_background([filled(10), filled(20)], [filled(1), filled(2)], masks)
+    assert [np.asarray(image)[..., 0].tolist() for image in made] == [[[10, 1]], [[2, 20]]]
+
+
+def test_a_background_cannot_be_kept_where_images_come_from_noise():
+    synth = SYNTH.model_copy(update={"keep_background": True})
+    with pytest.raises(SystemExit, match=r"params.yaml: synth.keep_background: mode gen has no reference"):
+        check_mode("gen", synth)
+    check_mode("mix", synth)
+    check_mode("gen", SYNTH)

@@ -6,8 +6,9 @@ from itertools import combinations, product
 import numpy as np
 import pytest
 
+from stages.datasets import toybirds_tables
 from stages.datasets.toybirds import SPECIES, random_bird, render
-from stages.datasets.toybirds_tables import SIZE, Toybirds, draw, draw_toybirds, scene
+from stages.datasets.toybirds_tables import SIZE, SPLITS, Toybirds, draw, draw_toybirds, render_species, scene
 
 SMALL = Toybirds(train_per_class=2, test_per_class=1, ood_per_group=12, bias=0.95)
 
@@ -59,7 +60,7 @@ def test_the_same_draw_is_the_same_bytes_and_a_larger_split_begins_with_the_smal
 
 def test_splits_share_no_image():
     splits = draw_toybirds(SMALL).splits
-    images = [image for split in splits.values() for image in split.images]
+    images = [image for name in SPLITS for image in splits[name].images]
     assert len(set(images)) == len(images) == 24 + 12 + 48
 
 
@@ -73,6 +74,23 @@ def test_the_mask_is_where_a_bird_changes_the_empty_scene():
     assert 0.1 < mask.mean() < 0.5
     assert (changed & ~mask).sum() <= 0.1 * mask.sum()  # a rim of half-covered pixels
     assert (changed & mask).sum() > 0.6 * mask.sum()
+
+
+def test_a_training_image_and_its_mask_are_one_drawing(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(
+        toybirds_tables, "draw", lambda split, index, bias: drawn.append(index) or draw(split, index, bias)
+    )
+    splits = draw_toybirds(SMALL).splits
+    assert len(list(splits["train"].images)) == len(list(splits["masks"].images)) == 24
+    assert drawn == list(range(24))
+
+
+def test_rendered_species_stand_in_turn_on_water_and_on_land():
+    images, labels = render_species(24, seed=1)
+    assert labels.tolist() == [*range(12), *range(12)]
+    assert images.shape == (24, SIZE, SIZE, 3)
+    assert {is_water(image) for image in images} == {True, False}
 
 
 def test_species_differ_from_each_other_in_looks_and_in_the_picture():

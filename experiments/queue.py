@@ -1,0 +1,141 @@
+"""DVC's experiment queue: which experiments are there, which wait, which failed.
+
+An experiment's name ends with its fingerprint, by which it is found again, whatever table or commit asked for it.
+"""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import NamedTuple
+
+from dvc.repo import Repo
+
+from stages.shared.errors import BadInput
+
+NAME = re.compile(r"refs/exps/[0-9a-f]{2}/[0-9a-f]{38}/(?P<name>.+-(?P<mark>[0-9a-f]{8}))")
+ALLOWED = ("metrics/paper/", "metrics/claims.")  # what this package writes; no stage reads it
+LOG_LINES = 15
+RANK = ("Failed", "Success", "Queued", "Running")  # of several entries for one experiment the last counts
+
+
+class Experiment(NamedTuple):
+    """What to run: `mark` is its fingerprint, which ends its name."""
+
+    name: str
+    mark: str
+    targets: tuple[str, ...]
+    overrides: tuple[str, ...]
+
+
+class Entry(NamedTuple):
+    """An experiment in the queue; alive where a process is at work on it."""
+
+    revision: str
+    status: str
+    alive: bool
+
+
+def dvc(*words: str, status: int | None = 0) -> str:
+    """Run a dvc command to its end and return what it says; raises BadInput with its last words where it fails.
+
+    In a session of its own: Ctrl-C must not hit DVC while it has the workspace's changes stashed away.
+    """
+    paths = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])  # the queue calls `dvc`
+    command, environment = [sys.executable, "-m", "dvc", *words], os.environ | {"PATH": paths}
+    with TemporaryFile("w+") as said:  # no pipe: the workers that DVC leaves behind would hold it open
+        done = subprocess.run(command, env=environment, start_new_session=True, stdout=said, stderr=subprocess.STDOUT)
+        said.seek(0)
+        text = said.read()
+    if status is not None and done.returncode != status:
+        last = " ".join(text.split()[-60:])
+        raise BadInput(f"dvc {' '.join(words[:2])}: failed ({last}); mend that and call again")
+    return text
+
+
+def git(*words: str) -> str:
+    return subprocess.run(["git", *words], capture_output=True, text=True, check=True).stdout
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Hold Ctrl-C back until the block is done."""
+    pressed: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: pressed.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if pressed:
+        raise KeyboardInterrupt
+
+
+def finished() -> dict[str, str]:
+    """The git refs of the experiments that are there, by fingerprint."""
+    refs = git("for-each-ref", "--sort=creatordate", "--format=%(refname)", "refs/exps").splitlines()
+    matches = [match for ref in refs if (match := NAME.fullmatch(ref))]
+    return {match["mark"]: match[0] for match in matches}
+
+
+def entries() -> dict[str, Entry]:
+    """The queue's entries that carry a fingerprint."""
+    found: dict[str, Entry] = {}
+    with Repo() as repo:
+        queue = repo.experiments.celery_queue
+        for task in sorted(queue.status(), key=lambda task: (RANK.index(task["status"]), task["timestamp"])):
+            if match := re.fullmatch(r".+-([0-9a-f]{8})", task["name"] or ""):
+                process = queue.proc.get(task["rev"])
+                alive = process is not None and process.returncode is None and is_process(process.pid)
+                found[match[1]] = Entry(task["rev"], task["status"], alive)
+    return found
+
+
+def is_process(number: int) -> bool:
+    try:
+        os.kill(number, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def check_clean(files: set[str]) -> None:
+    """Raises BadInput where the workspace differs from the commit: DVC would take the difference along.
+
+    `files` are those that the fingerprints cover; of them none may be untracked.
+    """
+    changed = [line[3:].strip('"') for line in git("status", "--porcelain", "--untracked-files=no").splitlines()]
+    changed = [path for path in changed if not path.startswith(ALLOWED)]
+    unknown = sorted(files & set(git("ls-files", "--others", "--exclude-standard").splitlines()))
+    if changed or unknown:
+        raise BadInput(f"{[*changed, *unknown][0]}: differs from the last commit; commit (or stash) first, then run")
+
+
+def enqueue(experiment: Experiment) -> None:
+    """Put an experiment at the queue's end, in place of an entry of it that failed."""
+    old = entries().get(experiment.mark)
+    with uninterrupted():
+        if old:
+            dvc("queue", "remove", old.revision)
+        changes = [word for override in experiment.overrides for word in ("-S", override)]
+        dvc("exp", "run", "--queue", "--name", experiment.name, *changes, *experiment.targets)
+
+
+def start(jobs: int) -> None:
+    """See to it that workers are there; each ends itself when the queue is empty."""
+    dvc("queue", "start", "--jobs", str(jobs))
+
+
+def abandon(entry: Entry) -> None:
+    """Mark as failed what a dead worker left as running."""
+    dvc("queue", "kill", entry.revision, status=None)
+
+
+def log_tail(entry: Entry) -> str:
+    return "\n".join(dvc("queue", "logs", entry.revision, status=None).rstrip().splitlines()[-LOG_LINES:])

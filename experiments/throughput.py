@@ -1,0 +1,140 @@
+"""How many images a second each method makes on this machine (Table 11): reads experiments/table11.yaml.
+
+Needs the outputs of `dvc repro finetune`. Times stages/synthesize.py's own function, references and encoding included.
+Writes metrics/paper/table11.json and table11.md.
+"""
+
+import os
+import platform
+import statistics
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from pydantic import Field
+from torch import Tensor
+from tqdm import tqdm
+
+from experiments.recipes import parse, read_recipe
+from experiments.results import FOLDER, show_printed, write_json
+from stages.shared.methods import METHODS, Method, Name, read_strategy
+from stages.shared.params import Section, load
+from stages.shared.runtime import batch_size, device, precision
+from stages.shared.tables import Table, read_classes, read_manifest
+from stages.shared.translation import DATA, SOURCES, load_translator
+from stages.synthesize import Params, Synth, synthesize
+
+WARM_UP = 2  # batches
+
+
+class Row(Section):
+    name: str
+    method: Name
+    steps: int | None = None  # null: the workspace's
+    paper: int | None = None  # images per GPU-hour
+
+
+class Recipe(Section):
+    title: str
+    note: str
+    images: int = Field(ge=1)
+    rounds: int = Field(ge=1)
+    reference: str
+    rows: list[Row] = Field(min_length=1)
+
+
+class Bench(NamedTuple):
+    """What all rows share."""
+
+    pipeline: Any
+    states: Tensor
+    table: Table
+    classes: int
+    synth: Synth
+
+
+def make_rows(method: Method, count: int, table: Table, classes: int) -> pd.DataFrame:
+    """Rows of a plan: all strengths and targets alike, references drawn from all images."""
+    rng, numbers = np.random.default_rng(0), np.arange(count)
+    rows = pd.DataFrame({"key": [f"{number:08d}" for number in numbers], "target_label": numbers % classes})
+    references = rng.choice(table.rows["key"].to_numpy(), size=count)
+    rows["source_key"] = "" if method.mode == "gen" else references
+    rows["strength"] = np.resize(method.strength, count)
+    rows["seed"] = numbers
+    return rows
+
+
+def time_rows(bench: Bench, rows: pd.DataFrame, steps: int | None) -> float:
+    """Seconds for all rows; an encoded image has left the device, so nothing is still under way."""
+    synth = bench.synth if steps is None else bench.synth.model_copy(update={"steps": steps})
+    with tqdm(total=len(rows), disable=True) as bar:
+        began = time.perf_counter()
+        synthesize(bench.pipeline, bench.table, bench.states, None, rows, synth, bar)
+        return time.perf_counter() - began
+
+
+def measure(recipe: Recipe, bench: Bench) -> dict[str, float]:
+    """Images per second by row, the median of the rounds; a round goes through all rows, so that none has luck."""
+    plans = {row.name: make_rows(METHODS[row.method], recipe.images, bench.table, bench.classes) for row in recipe.rows}
+    time_rows(bench, plans[recipe.rows[0].name].head(WARM_UP * batch_size()), None)
+    seconds: dict[str, list[float]] = {row.name: [] for row in recipe.rows}
+    with tqdm(total=recipe.rounds * len(recipe.rows), desc="throughput", unit="row") as bar:
+        for _ in range(recipe.rounds):
+            for row in recipe.rows:
+                seconds[row.name].append(time_rows(bench, plans[row.name], row.steps))
+                bar.update()
+    return {name: recipe.images / statistics.median(times) for name, times in seconds.items()}
+
+
+def open_bench() -> Bench:
+    """Raises BadInput where the fine-tuned model or the training images are not there."""
+    params, classes = load(Params), read_classes(DATA)
+    table = Table(DATA / "train", read_manifest(SOURCES))
+    pipeline, states = load_translator(params.base, classes, read_strategy(), params.synth.resolution)
+    return Bench(pipeline, states, table, len(classes), params.synth)
+
+
+def machine() -> str:
+    """What the rates were measured on, in words."""
+    where = device()
+    name = torch.cuda.get_device_name(where) if where.type == "cuda" else f"{os.cpu_count()} {platform.machine()} cores"
+    return f"{name}, {str(precision()).removeprefix('torch.')}, batches of {batch_size()}"
+
+
+def tabulate(recipe: Recipe, rates: dict[str, float]) -> list[dict[str, Any]]:
+    """Rates and ratios, ours and the paper's."""
+    printed = {row.name: row.paper for row in recipe.rows}
+    base = printed[recipe.reference]
+    return [
+        {
+            "name": row.name,
+            "images_per_second": round(rates[row.name], 2),
+            "ratio": round(rates[row.name] / rates[recipe.reference], 2),
+            "paper": row.paper,
+            "paper_ratio": round(row.paper / base, 2) if row.paper and base else None,
+        }
+        for row in recipe.rows
+    ]
+
+
+def render(recipe: Recipe, rows: list[dict[str, Any]], where: str) -> str:
+    head = ["", "images a second", "ratio", "paper: images per GPU-hour", "paper: ratio"]
+    lines = [head, ["---"] * len(head)]
+    for row in rows:
+        ours = [f"{row['images_per_second']:.1f}", f"{row['ratio']:.2f}"]
+        lines.append([row["name"], *ours, show_printed(row["paper"]), show_printed(row["paper_ratio"])])
+    text = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    note = f"Ours: {where}; the median of {recipe.rounds} rounds of {recipe.images} images. {recipe.note}"
+    return f"# {recipe.title}\n\n{text}\n\n{' '.join(note.split())}\n"
+
+
+def run(folder: Path = FOLDER) -> None:
+    recipe: Recipe = parse(Recipe, read_recipe("table11"), "table11")
+    rows = tabulate(recipe, measure(recipe, open_bench()))
+    path = folder / "table11.json"
+    write_json(path, {"title": recipe.title, "note": recipe.note, "machine": machine(), "rows": rows})
+    path.with_suffix(".md").write_text(render(recipe, rows, machine()))
+    print(f"wrote {path} and {path.with_suffix('.md')}")

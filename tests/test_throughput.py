@@ -1,0 +1,47 @@
+"""Table 11: ratios by hand, even strengths, and the real sampler on a few images."""
+
+from pathlib import Path
+
+import pytest
+
+from experiments.recipes import parse, read_recipe
+from experiments.throughput import Bench, Recipe, make_rows, measure, render, tabulate
+from stages.shared.methods import METHODS
+from stages.shared.pretrained import Pretrained
+from stages.shared.translation import load_translator
+from stages.synthesize import Synth
+from tests.conftest import PIPELINE
+
+RECIPE: Recipe = parse(Recipe, read_recipe("table11"), "table11")
+RATES = {row.name: 10.0 * number for number, row in enumerate(RECIPE.rows, start=1)}  # Diff-Mix, the fourth: 40
+
+
+def test_ratios_are_against_diff_mix_as_the_papers_are():
+    rows = {row["name"]: row for row in tabulate(RECIPE, RATES)}
+    assert rows["Real-guidance"]["ratio"] == 0.5  # 20 of 40
+    assert rows["Real-guidance"]["paper_ratio"] == 4.91  # 20,502 of 4,179
+    assert rows["Diff-Mix, 8 steps"]["paper_ratio"] is None
+
+
+def test_the_page_shows_rates_beside_the_papers():
+    page = render(RECIPE, tabulate(RECIPE, RATES), "a machine")
+    assert "| Real-filtering | 10.0 | 0.25 | 2,957 | 0.71 |" in page
+
+
+@pytest.mark.parametrize("method", ["diff-mix", "da-fusion"])
+def test_all_strengths_get_as_many_images(method, table):
+    rows = make_rows(METHODS[method], RECIPE.images, table, 3)
+    assert set(rows["strength"].value_counts()) == {RECIPE.images // len(METHODS[method].strength)}
+
+
+def test_generated_images_refer_to_none(table):
+    assert set(make_rows(METHODS["real-filtering"], 6, table, 3)["source_key"]) == {""}
+
+
+def test_the_real_sampler_is_slower_the_more_steps_it_takes(table, classes, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # where no fine-tuned model lies
+    pipeline, states = load_translator(Pretrained(id=str(Path(PIPELINE)), revision=None), classes, "none", 32)
+    synth = Synth(steps=20, guidance_scale=2.0, resolution=32, keep_background=False)
+    short = RECIPE.model_copy(update={"images": 4, "rounds": 3, "rows": RECIPE.rows[:2]})
+    rates = measure(short, Bench(pipeline, states, table, len(classes), synth))
+    assert rates["Real-guidance"] > 2 * rates["Real-filtering"] > 0  # 2 steps against 20
