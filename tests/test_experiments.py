@@ -14,6 +14,7 @@ from experiments.overrides import overrides
 from experiments.plans import marks, plan, serving
 from experiments.recipes import FOLDER, Case, Table, cases, parse, read_preset, read_table
 from experiments.results import find, record, recorded, render, show_printed
+from experiments.run import jobs
 from stages.shared.errors import BadInput
 from tests.closure import ROOT
 
@@ -226,3 +227,10 @@ def test_a_row_recorded_earlier_stands_where_its_experiment_is_absent(tmp_path):
 @pytest.mark.parametrize(("number", "text"), [(91.4, "91.40"), (2957, "2,957"), (None, "")])
 def test_printed_numbers_look_as_in_the_paper(number, text):
     assert show_printed(number) == text
+
+
+@pytest.mark.parametrize("text", ["0", "two", "-1"])
+def test_a_number_of_jobs_that_is_none_is_refused(text, monkeypatch):
+    monkeypatch.setenv("JOBS", text)
+    with pytest.raises(BadInput, match=r"JOBS: .* is not a number of at least 1"):
+        jobs()

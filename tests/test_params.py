@@ -6,7 +6,7 @@ import pytest
 from pydantic import Field
 
 from stages.shared.errors import BadInput
-from stages.shared.params import Section, leaves, load
+from stages.shared.params import Section, leaves, load, read
 
 
 class Synth(Section):
@@ -72,3 +72,8 @@ def test_the_message_names_file_and_leaf(tmp_path, old, new, message):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(BadInput, match=r"absent\.yaml: cannot be read"):
         load(Params, path=tmp_path / "absent.yaml")
+
+
+def test_a_small_number_is_read_as_dvc_writes_it(tmp_path):
+    (tmp_path / "params.yaml").write_text("small: 5e-05\nlarge: 1E+6\nword: 5e-05x\n")
+    assert read(tmp_path / "params.yaml") == {"small": 0.00005, "large": 1e6, "word": "5e-05x"}

@@ -3,6 +3,7 @@
 The model is the declaration: its leaf paths are the stage's `params:` list in dvc.yaml.
 """
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,6 +14,15 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from stages.shared.errors import BadInput
 
 PATH = Path("params.yaml")
+
+
+class Loader(yaml.SafeLoader):
+    """Numbers as in YAML 1.2: DVC writes 0.00005 as 5e-05, which YAML 1.1 takes for a word."""
+
+
+Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
 
 
 class Section(BaseModel):
@@ -39,7 +49,7 @@ def leaves(model: type[Section], places: Mapping[str, str] | None = None) -> lis
 def read(path: Path = PATH) -> dict[str, Any]:
     """The whole parameter file as nested dictionaries."""
     try:
-        tree = yaml.safe_load(path.read_text())
+        tree = yaml.load(path.read_text(), Loader)  # a SafeLoader
     except (OSError, yaml.YAMLError) as error:
         raise BadInput(f"{path}: cannot be read ({' '.join(str(error).split())}); copy a file of presets/") from None
     if not isinstance(tree, dict):

@@ -10,14 +10,16 @@ import json
 import os
 import shutil
 import sys
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 
 from stages.shared.errors import BadInput
 from stages.shared.params import Section
 
+KEPT_SECONDS = 7 * 24 * 3600  # of work that was broken off
 LIBRARIES = ("torch", "torchvision", "diffusers", "transformers", "peft")
 
 
@@ -45,24 +47,38 @@ def _loaded_code() -> list[Path]:
 
 @contextmanager
 def work_folder(stage: str, mark: str) -> Iterator[Path]:
-    """Open (or find again) the work folder, locked against a second run; cleared after success, as older work is.
+    """Open (or find again) the work folder, locked against a second run; cleared after success.
 
-    Raises BadInput when another process holds it. The kernel drops the lock with the process, even on kill -9.
+    A run locks the stage in its own workspace, whose outputs it will replace, and the folder, which experiments in
+    other workspaces share by DVC_ROOT. The kernel drops the locks with the process, even on kill -9. Work that was
+    broken off stays for a week, whatever runs in between. Raises BadInput when another process holds a lock.
     """
     home = Path(os.environ.get("DVC_ROOT", ".")) / ".work" / stage
-    home.mkdir(parents=True, exist_ok=True)
-    with (home / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise BadInput(f"{home}: another run of {stage} is at work; wait for it, or end it first") from None
-        for stale in home.iterdir():
-            if stale.is_dir() and stale.name != mark:
-                shutil.rmtree(stale)
-        folder = home / mark
+    folder = home / mark
+    with _locked(Path(".work") / stage / "lock", stage), _locked(home / f"{mark}.lock", stage):
+        _clear_old(home)
         folder.mkdir(exist_ok=True)
         yield folder
         shutil.rmtree(folder, ignore_errors=True)  # done: a later run of the same starts afresh
+
+
+@contextmanager
+def _locked(path: Path, stage: str) -> Iterator[None]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BadInput(f"{path}: another run of {stage} is at work; wait for it, or end it first") from None
+        yield
+
+
+def _clear_old(home: Path) -> None:
+    """Remove work that nobody has gone on with."""
+    for folder in [path for path in home.iterdir() if path.is_dir()]:
+        if time.time() - max(path.stat().st_mtime for path in [folder, *folder.iterdir()]) > KEPT_SECONDS:
+            with suppress(BadInput), _locked(home / f"{folder.name}.lock", home.name):
+                shutil.rmtree(folder)
 
 
 def publish(folder: Path, output: Path) -> None:
