@@ -7,6 +7,7 @@ Fréchet distance (Table 5's FID) those of the kept ones, which train the classi
 """
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -61,6 +62,12 @@ class Images(NamedTuple):
     rows: pd.DataFrame
     clip: np.ndarray  # (n, width)
     frechet: np.ndarray  # (n, width)
+
+
+def check_frechet(measure: Measure) -> None:
+    """Raises BadInput for a distance whose network is not installed."""
+    if measure == "inception" and find_spec("torch_fidelity") is None:
+        raise BadInput("params.yaml: assess.frechet: inception needs `pip install torch-fidelity`; or set clip")
 
 
 def read_images() -> Table:

@@ -24,8 +24,8 @@ from stages import (
     train,
 )
 from stages.shared.errors import BadInput
-from stages.shared.methods import METHODS
 from stages.shared.params import PATH, Section, leaves, pick, read
+from stages.shared.translation import check_steps
 
 OUTPUT = Path("data/check/ok")
 STAGES: tuple[Any, ...] = (
@@ -70,11 +70,18 @@ def check(tree: dict[str, Any]) -> None:
             raise BadInput(f"{PATH}: {path} is no parameter of any stage; {hint}")
     for model, places in declarations(tree):
         pick(model, tree, places)
-    mode = METHODS[tree["method"]].mode
-    plan.check_choice(mode, pick(plan.Params, tree).synth)
-    synthesize.check_mode(mode, pick(synthesize.Params, tree).synth)
+    chosen, made = method.resolve(pick(method.Params, tree)), pick(synthesize.Params, tree).synth
+    plan.check_choice(chosen.mode, pick(plan.Params, tree).synth)
+    synthesize.check_mode(chosen.mode, made)
+    check_steps(chosen.strength, made)
+    train.check_gamma(chosen, pick(train.SyntheticParams, tree, {"arm": first_arm(tree)}).synth.gamma)
+    assess.check_frechet(pick(assess.Params, tree).assess.frechet)
     check_model("base", tree["base"], "model_index.json")
     check_model("clip", tree["clip"], "config.json")
+
+
+def first_arm(tree: dict[str, Any]) -> str:
+    return f"arms.synthetic.{next(iter(tree['arms']['synthetic']))}"
 
 
 def check_model(section: str, model: dict[str, Any], file: str) -> None:

@@ -28,7 +28,7 @@ EMPTY = {"masks": Split(pd.DataFrame({"label": []}), ()), "ood": Split(pd.DataFr
 
 class Data(Section):
     name: Literal["toybirds", "folder"]
-    metaclass: str = Field(min_length=1)
+    metaclass: str = Field(pattern=r"^\S+( \S+)*$")  # words, for a prompt
     toybirds: Toybirds
     folder: Folder
 

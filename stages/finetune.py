@@ -31,7 +31,7 @@ from stages.shared.methods import RESOLVED, read_strategy
 from stages.shared.params import Section, load
 from stages.shared.pretrained import Pretrained
 from stages.shared.prompts import Strategy, class_prompts, learns_lora, learns_tokens
-from stages.shared.runtime import device, seed_everything
+from stages.shared.runtime import batch_size, device, seed_everything
 from stages.shared.tables import Table, read_classes, read_manifest
 from stages.shared.work import fingerprint, publish, work_folder
 
@@ -182,7 +182,7 @@ def main() -> None:
     params, classes, strategy = load(Params), read_classes(DATA), read_strategy()
     table = Table(DATA / "train", read_manifest(SOURCES))
     inputs = [SOURCES, DATA / "train", DATA / "classes.csv", RESOLVED / "finetune.json", Path(params.base.id)]
-    mark = fingerprint(params, inputs, device())
+    mark = fingerprint(params, inputs, device(), batch_size())
     with work_folder("finetune", mark) as work:
         result = work / "result"
         result.mkdir(exist_ok=True)

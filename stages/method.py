@@ -47,6 +47,9 @@ class Params(Section):
             )
         if strategy and self.method == "da-fusion" and strategy != method.strategy:
             raise ValueError(f"da-fusion is {method.strategy} by definition; set finetune.strategy to null")
+        if self.filter.criterion and method.mode == "gen" and self.filter.criterion != method.criterion:
+            other = "real-gen" if self.method == "real-filtering" else "real-filtering"
+            raise ValueError(f"{self.method} filters by {method.criterion}; set that to null, or take {other}")
         if strength and method.mode == "gen":
             raise ValueError(f"{self.method} starts from noise and has no strength; set synth.strength to null")
         if strength and self.method in FIXED_STRENGTH:

@@ -23,11 +23,12 @@ from tqdm import tqdm
 
 from stages.shared.classifier import RealArm, RealParams, Train, answer, train_trial
 from stages.shared.errors import BadInput
-from stages.shared.labels import clip_labels, smooth, soft_labels, target_labels
+from stages.shared.labels import clip_labels, soft_labels, target_labels
+from stages.shared.methods import Method
 from stages.shared.params import PATH, Section, load, read
 from stages.shared.pretrained import Pretrained
-from stages.shared.runtime import device
-from stages.shared.soft_weights import Gamma
+from stages.shared.runtime import batch_size, device, precision
+from stages.shared.soft_weights import Gamma, target_weight
 from stages.shared.tables import Table, read_classes, read_manifest
 from stages.shared.training_data import SYNTHETIC_COLUMNS, Data, Pictures, Pool, real_pool, synthetic_pool
 from stages.shared.work import fingerprint, publish, work_folder
@@ -62,6 +63,13 @@ def load_params(group: str, arm: str) -> RealParams:
     return load(model, {"arm": f"arms.{group}.{arm}"})
 
 
+def check_gamma(method: Method, gamma: float | list[float]) -> None:
+    """Raises BadInput for a list that has not one number for each of the method's strengths."""
+    if isinstance(gamma, list) and method.mode != "mix":
+        raise BadInput(f"{PATH}: synth.gamma: mode {method.mode} has no second class to weigh; give one number")
+    target_weight(1.0, gamma, list(method.strength))
+
+
 def load_data(params: RealParams) -> Data:
     """Raises BadInput, before anything is trained, where a table lacks what the arm needs."""
     resize, smoothing = params.train.resize, params.train.label_smoothing
@@ -94,18 +102,20 @@ def load_tests(resize: int) -> dict[str, Pictures]:
 
 
 def train_teacher(params: RealParams, data: Data, seed: int, checkpoint: Path, advance: Advance) -> nn.Module:
-    """A classifier that has seen the real images alone, unmixed: the baseline arm's of the same seed."""
+    """A classifier that has seen the real images alone, unmixed: a plain baseline of the same seed."""
     plain = RealArm(mix="none", mix_probability=0.0, reweight="none")
     alone = RealParams(seed=params.seed, train=params.train, arm=plain)
     return train_trial(alone, Data(data.real), seed, checkpoint, advance)["network"]
 
 
 def teach(data: Data, teacher: nn.Module, params: Train) -> Data:
-    """The same data, but a synthetic image's label is the softmax of the teacher's answer to it."""
+    """The same data, but a synthetic image's label is the softmax of the teacher's answer to it.
+
+    It is not smoothed: the teacher learned from smoothed labels, and answers so.
+    """
     assert data.synthetic is not None, "a teacher labels synthetic images"
     pictures = data.synthetic.pictures
-    labels = smooth(answer(teacher, pictures, params).softmax(1), params.label_smoothing)
-    return data._replace(synthetic=Pool(pictures, labels))
+    return data._replace(synthetic=Pool(pictures, answer(teacher, pictures, params).softmax(1)))
 
 
 def read_tests(network: nn.Module, trial: int, tests: dict[str, Pictures], params: Train) -> pd.DataFrame:
@@ -177,7 +187,8 @@ def inputs(params: RealParams) -> list[Path]:
 def main() -> None:
     group, arm = sys.argv[1:] if len(sys.argv) == 3 else ("", "")
     params = load_params(group, arm)
-    with work_folder(f"train/{arm}", fingerprint(params, inputs(params), device())) as work:
+    mark = fingerprint(params, inputs(params), device(), precision(), batch_size())  # CLIP's labels hang on the latter
+    with work_folder(f"train/{arm}", mark) as work:
         publish(train(params, arm, work), DATA / "train" / arm)
 
 

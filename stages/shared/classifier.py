@@ -30,6 +30,7 @@ from stages.shared.training_data import (
 )
 
 CHECKPOINT_SECONDS = 60
+LEAST_DRW_EPOCHS = 5  # in fewer, no epoch lies behind the first milestone
 LEAST_CMO_EPOCHS = 2 * CMO_REST + 2  # fewer would never be mixed
 State = dict[str, Any]
 
@@ -86,6 +87,8 @@ class RealParams(Section):
             return arm
         if arm.reweight == "drw" and info.data["train"].schedule != "step":
             raise ValueError("drw needs train.schedule step; set that, or reweight: none")
+        if arm.reweight == "drw" and info.data["train"].epochs < LEAST_DRW_EPOCHS:
+            raise ValueError(f"drw needs at least {LEAST_DRW_EPOCHS} epochs; raise train.epochs, or set reweight: none")
         if arm.mix == "cmo" and info.data["train"].epochs < LEAST_CMO_EPOCHS:
             raise ValueError(f"cmo needs at least {LEAST_CMO_EPOCHS} epochs; raise train.epochs, or set mix: none")
         return arm

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 from tqdm import tqdm
 from transformers import CLIPModel, CLIPProcessor
@@ -19,7 +20,7 @@ def load_clip(clip: Pretrained) -> tuple[CLIPModel, CLIPProcessor]:
     try:
         model = CLIPModel.from_pretrained(clip.id, use_safetensors=True, dtype=precision(), **where)
         processor = CLIPProcessor.from_pretrained(clip.id, **where)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0]
         raise BadInput(
             f"params.yaml: clip.id: {clip.id!r} cannot be loaded ({reason}); name a folder or hub id"

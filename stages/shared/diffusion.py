@@ -8,6 +8,7 @@ import torch
 from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline
 from diffusers.utils import logging as diffusers_logging
 from PIL import Image
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 from tqdm import tqdm
@@ -32,7 +33,7 @@ def load_base(base: Pretrained, dtype: torch.dtype | None = None) -> StableDiffu
             base.id, revision=None if local else base.revision, local_files_only=local, dtype=dtype or precision(),
             use_safetensors=True, safety_checker=None, feature_extractor=None, requires_safety_checker=False,
         )  # fmt: skip
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0]
         raise BadInput(
             f"params.yaml: base.id: {base.id!r} cannot be loaded ({reason}); name a folder or a hub id"

@@ -16,7 +16,7 @@ def _check_gamma(value: Any) -> Any:
     for number in numbers:
         if type(number) not in (int, float) or not math.isfinite(number) or number < 0:
             raise ValueError("must be a number of at least 0, or a list with one for each strength, ascending")
-    return value
+    return [float(number) for number in value] if isinstance(value, list) else float(value)
 
 
 Gamma = Annotated[float | list[float], PlainValidator(_check_gamma)]

@@ -3,7 +3,8 @@
 Agrees with StableDiffusionImg2ImgPipeline and StableDiffusionPipeline, one image at a time, for equal seeds.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import pandas as pd
@@ -29,9 +30,25 @@ PLAN_COLUMNS = ["key", "source_key", "source_label", "target_label", "strength",
 class Sampling(Section):
     """How an image is drawn."""
 
-    steps: int = Field(ge=1)
+    steps: int = Field(ge=1, le=500)  # of the 1,000 that the base was trained with
     guidance_scale: float = Field(ge=1)
     resolution: int = Field(ge=8)
+
+
+def check_steps(strengths: Sequence[float], sampling: Sampling) -> None:
+    """Raises BadInput where T is too small to tell two strengths apart: int(T * s) steps are run."""
+    counts = {strength: reverse_steps(sampling.steps, strength) for strength in sorted(strengths)}
+    for one, other in pairwise(counts):
+        if counts[one] == counts[other]:
+            raise BadInput(
+                f"params.yaml: synth.steps: of {sampling.steps} steps, strengths {one:g} and {other:g} would both run "
+                f"{counts[one]}; raise it, or take other strengths"
+            )
+
+
+def reverse_steps(steps: int, strength: float) -> int:
+    """How many of the sampler's steps a strength runs, as in StableDiffusionImg2ImgPipeline, but one at least."""
+    return max(int(steps * strength), 1)
 
 
 class References:
@@ -64,6 +81,8 @@ def load_translator(
     """The fine-tuned model, and the states of its classes' prompts as `encode_prompts` returns them."""
     pipeline = load_base(base)
     check_resolution(pipeline, resolution, "synth.resolution")
+    if strategy != "none" and not (FINETUNED / "losses.csv").is_file():
+        raise BadInput(f"{FINETUNED}: holds no fine-tuned model; run `dvc repro finetune` first")
     load_finetuned(pipeline, FINETUNED)
     return pipeline, encode_prompts(pipeline, class_prompts(classes, strategy))
 
@@ -92,7 +111,7 @@ def translate(
     """
     scheduler, unet = pipeline.scheduler, pipeline.unet
     scheduler.set_timesteps(sampling.steps, device=pipeline.device)
-    first = sampling.steps - max(int(sampling.steps * strength), 1) if references is not None else 0
+    first = sampling.steps - reverse_steps(sampling.steps, strength) if references is not None else 0
     scheduler.set_begin_index(first)
     side = sampling.resolution // pipeline.vae_scale_factor
     shape = (1, unet.config.in_channels, side, side)

@@ -76,9 +76,16 @@ def _locked(path: Path, stage: str) -> Iterator[None]:
 def _clear_old(home: Path) -> None:
     """Remove work that nobody has gone on with."""
     for folder in [path for path in home.iterdir() if path.is_dir()]:
-        if time.time() - max(path.stat().st_mtime for path in [folder, *folder.iterdir()]) > KEPT_SECONDS:
-            with suppress(BadInput), _locked(home / f"{folder.name}.lock", home.name):
+        with suppress(BadInput), _locked(home / f"{folder.name}.lock", home.name):
+            if time.time() - _last_change(folder) > KEPT_SECONDS:
                 shutil.rmtree(folder)
+
+
+def _last_change(folder: Path) -> float:
+    """Seconds since the epoch; now, for one that another run has just finished with."""
+    with suppress(FileNotFoundError):
+        return max(path.stat().st_mtime for path in [folder, *folder.iterdir()])
+    return time.time()
 
 
 def publish(folder: Path, output: Path) -> None:
