@@ -2,30 +2,31 @@
 
 A part of a claim holds where the 95 % interval of its difference lies above zero (for `not-worse`: above minus the
 margin), fails where it lies below, and is undecided between. A claim holds where all of its parts hold, and fails where
-one fails. Writes metrics/claims.json and metrics/claims.md.
+one fails; a part that the dataset has no images for does not count.
 """
 
 import hashlib
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 from tqdm import tqdm
 
-from experiments import evidence
-from experiments.evidence import Difference, compare, compare_images, compare_kept
+from experiments import evidence, revisions
+from experiments.evidence import Difference, Unmeasurable, check_measure, compare, compare_images, compare_kept
 from experiments.fingerprint import DIGITS, Stages, digest
-from experiments.plans import marks, serving
-from experiments.recipes import Case, Tree, cases, parse, read_recipe
-from experiments.results import write_json
+from experiments.plans import marks
+from experiments.recipes import Case, Target, Tree, cases, parse, read_recipe
 from experiments.revisions import Run, open_run
 from stages.shared import bootstrap, measures
 from stages.shared.errors import BadInput
 from stages.shared.params import Section
 
 IMAGES = "images."  # before a column of data/assess/images.csv
-Verdict = Literal["holds", "fails", "undecided", "missing"]
+Verdict = Literal["holds", "fails", "undecided", "missing", "not measurable"]
+Finding = Difference | Literal["missing", "not measurable"]
 Rows = Annotated[list[str], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]
 
 
@@ -66,20 +67,33 @@ def rows_of(part: Part | Filtered) -> list[str]:
     return [part.row] if isinstance(part, Filtered) else [*part.better, *part.worse]
 
 
+def parts_of(claims: Claims) -> list[Part | Filtered]:
+    return [part for claim in claims.claims.values() for part in claim.parts]
+
+
+def check_names(part: Part | Filtered) -> None:
+    """Raises BadInput for a misspelt measure, before anything runs for it; columns are known from the images alone."""
+    if isinstance(part, Part):
+        for name in [part.measure, *part.beyond]:
+            if not name.startswith(IMAGES):
+                check_measure(name)
+
+
 def find_cases(claims: Claims, preset: Tree) -> dict[str, Case]:
     """All rows that the claims compare, by <table>/<row>."""
-    wanted = dict.fromkeys(row for claim in claims.claims.values() for part in claim.parts for row in rows_of(part))
+    wanted = dict.fromkeys(row for part in parts_of(claims) for row in rows_of(part))
     tables = dict.fromkeys(row.partition("/")[0] for row in wanted)
     known = {f"{table}/{case.name}": case for table in tables for case in cases(table, preset)}
     if unknown := [row for row in wanted if row not in known]:
         raise BadInput(f"experiments/claims.yaml: there is no row {unknown[0]!r}; write <table>/<row>")
-    for part in [part for claim in claims.claims.values() for part in claim.parts]:
+    for part in parts_of(claims):
+        check_names(part)
         if blind := [row for row in rows_of(part) if target_of(part) not in known[row].targets]:
             raise BadInput(f"experiments/claims.yaml: {blind[0]!r} does not run {target_of(part)}; take another row")
     return {row: known[row] for row in wanted}
 
 
-def target_of(part: Part | Filtered) -> str:
+def target_of(part: Part | Filtered) -> Target:
     """The stage whose inputs or outputs the comparison reads."""
     return "assess" if isinstance(part, Filtered) or part.measure.startswith(IMAGES) else "evaluate"
 
@@ -103,9 +117,16 @@ def judge(difference: Difference, threshold: float) -> Verdict:
 
 
 def conclude(verdicts: list[Verdict]) -> Verdict:
-    """A claim's verdict by its parts': one that fails decides, then one that is missing."""
-    decisive: tuple[Verdict, ...] = ("fails", "missing", "undecided")
-    return next((verdict for verdict in decisive if verdict in verdicts), "holds")
+    """A claim's verdict by its parts': one that fails decides, then a missing one; the unmeasurable do not count."""
+    decisive: tuple[Verdict, ...] = ("fails", "missing", "undecided", "holds")
+    return next((verdict for verdict in decisive if verdict in verdicts), "not measurable")
+
+
+def read_findings(earlier: Tree) -> dict[str, Finding]:
+    """What an earlier metrics/claims.json has found, by the parts' marks; what was missing is to be found yet."""
+    parts = [part for claim in earlier.get("claims", {}).values() for part in claim["parts"]]
+    measured: dict[str, Finding] = {p["mark"]: Difference(*p["difference"]) for p in parts if p["difference"]}
+    return measured | {part["mark"]: part["verdict"] for part in parts if part.get("verdict") == "not measurable"}
 
 
 class Docket:
@@ -115,38 +136,50 @@ class Docket:
         self.claims, self.stages = claims, stages
         self.cases = find_cases(claims, preset)
         self.count: int = preset["evaluate"]["bootstrap"]
-        parts = [part for claim in earlier.get("claims", {}).values() for part in claim["parts"]]
-        self.earlier = {part["mark"]: Difference(*part["difference"]) for part in parts if part["difference"]}
-        self.marks = {row: marks(case, stages) for row, case in self.cases.items()}
+        self.earlier = read_findings(earlier)
+        self.code = [digest(Path(str(module.__file__))) for module in (evidence, revisions, measures, bootstrap)]
+        self.marks = {
+            (row, target): marks(case._replace(targets=(target,)), stages)
+            for row, case in self.cases.items()
+            for target in case.targets
+        }
 
     def mark(self, part: Part | Filtered) -> str:
-        """A fingerprint of the comparison, the code that makes it, and its rows' experiments."""
-        rows = {row: [self.marks[row][0], self.cases[row].arm] for row in rows_of(part)}
-        code = [digest(Path(module.__file__)) for module in (evidence, measures, bootstrap) if module.__file__]
-        text = json.dumps([part.model_dump(), rows, code, self.count], sort_keys=True)
+        """A fingerprint of the comparison, the code that makes it, and what it reads of its rows' experiments."""
+        rows = {row: [self.marks[row, target_of(part)][0], self.cases[row].arm] for row in rows_of(part)}
+        text = json.dumps([part.model_dump(), rows, self.code, self.count], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:DIGITS]
 
-    def needed(self) -> list[Case]:
-        """The rows of all parts that were not measured earlier."""
-        parts = [part for claim in self.claims.claims.values() for part in claim.parts]
-        rows = [row for part in parts if self.mark(part) not in self.earlier for row in rows_of(part)]
+    def serving(self, part: Part | Filtered, there: Collection[str]) -> dict[str, str | None]:
+        """The fingerprint of each row's experiment: one that has run the part's target, alone or not."""
+        marks = {row: self.marks[row, target_of(part)] for row in rows_of(part)}
+        return {row: next((mark for mark in own if mark in there), None) for row, own in marks.items()}
+
+    def lacking(self, there: Collection[str]) -> list[Case]:
+        """The rows without an experiment, of the parts that were not measured earlier."""
+        parts = [part for part in parts_of(self.claims) if self.mark(part) not in self.earlier]
+        rows = [row for part in parts for row, mark in self.serving(part, there).items() if mark is None]
         return [self.cases[row] for row in dict.fromkeys(rows)]
 
-    def measure(self, part: Part | Filtered, there: dict[str, str]) -> Difference | None:
-        """None where an experiment is missing; `there`: git refs by fingerprint."""
+    def measure(self, part: Part | Filtered, there: dict[str, str]) -> Finding:
+        """`there`: git refs by fingerprint."""
         if (mark := self.mark(part)) in self.earlier:
             return self.earlier[mark]
-        found = {row: serving(self.cases[row], self.stages, there) for row in rows_of(part)}
+        found = self.serving(part, there)
         if None in found.values():
-            return None
+            return "missing"
         runs = {row: (open_run(there[mark]), self.cases[row]) for row, mark in found.items() if mark}
-        return measure(part, runs, self.count)
+        try:
+            return measure(part, runs, self.count)
+        except Unmeasurable:
+            return "not measurable"
 
     def report(self, part: Part | Filtered, there: dict[str, str]) -> Tree:
-        difference = self.measure(part, there)
+        finding = self.measure(part, there)
         lenient = isinstance(part, Part) and part.kind == "not-worse"
         threshold = -self.claims.margin if lenient else 0.0
-        verdict = "missing" if difference is None else judge(difference, threshold)
+        difference = finding if isinstance(finding, Difference) else None
+        verdict = judge(finding, threshold) if isinstance(finding, Difference) else finding
         return part.model_dump() | {"difference": difference, "verdict": verdict, "mark": self.mark(part)}
 
     def content(self, there: dict[str, str]) -> Tree:
@@ -165,40 +198,3 @@ class Docket:
             for key, claim in self.claims.claims.items()
         }
         return {"title": self.claims.title, "margin": self.claims.margin, "claims": claims}
-
-
-def render(content: Tree, preset: str, trials: int) -> str:
-    """The verdicts, and under them what they rest on, as Markdown."""
-    verdicts = [["", "claim", "source", "verdict"], ["---"] * 4]
-    parts = [["", "compared", "measure", "difference (points)", "verdict"], ["---"] * 5]
-    for key, claim in content["claims"].items():
-        verdicts.append([key, claim["text"], claim["source"], claim["verdict"]])
-        parts += [[key, *describe(part), show(part["difference"]), part["verdict"]] for part in claim["parts"]]
-    note = f"""Preset {preset}, {trials} trial{"s" * (trials != 1)}; [95 % interval] of a paired bootstrap over trials
-        and test images. A part holds where its interval lies above 0 (of `not worse`: above -{content["margin"]:g}),
-        fails where it lies below, and is undecided between; a claim holds where all of its parts hold, and fails where
-        one fails."""
-    tables = ["\n".join(f"| {' | '.join(line)} |" for line in lines) for lines in (verdicts, parts)]
-    return "\n\n".join([f"# {content['title']}", tables[0], " ".join(note.split()), tables[1]]) + "\n"
-
-
-def describe(part: Tree) -> list[str]:
-    """What is compared, and by which measure."""
-    if "row" in part:
-        return [f"{part['row']}: kept > dropped", f"images.{part['column']}"]
-    sign = "not worse than" if part["kind"] == "not-worse" else ">"
-    beyond = f", beyond the mean of {', '.join(part['beyond'])}" if part["beyond"] else ""
-    return [f"{name_rows(part['better'])} {sign} {name_rows(part['worse'])}", part["measure"] + beyond]
-
-
-def name_rows(rows: list[str]) -> str:
-    return rows[0] if len(rows) == 1 else f"the mean of {', '.join(rows)}"
-
-
-def show(difference: Difference | None) -> str:
-    return "" if difference is None else "{:+g} [{:g}, {:g}]".format(*difference)
-
-
-def write(content: Tree, path: Path, preset: str, trials: int) -> None:
-    write_json(path, content | {"preset": preset, "trials": trials})
-    path.with_suffix(".md").write_text(render(content, preset, trials))

@@ -15,7 +15,14 @@ from stages.shared.measures import Splits, draw_weights, paired, percent
 
 Resampled = dict[str, Weights]  # by split
 Shots = dict[str, np.ndarray]  # classes by many, medium and few
-EXTREMES = ("waterbird_average", "waterbird_worst")
+MEASURES = (
+    "top1", "many", "medium", "few", "waterbird_average", "waterbird_worst",
+    "landbird_land", "landbird_water", "waterbird_land", "waterbird_water",
+)  # fmt: skip
+
+
+class Unmeasurable(BadInput):
+    """The rows' data have no images to measure it on; no other run of them would."""
 
 
 class Difference(NamedTuple):
@@ -33,8 +40,16 @@ class Side(NamedTuple):
     shots: Shots
 
 
+def check_measure(name: str) -> None:
+    """Raises BadInput for a name that is none."""
+    if name not in MEASURES:
+        known = ", ".join(MEASURES)
+        raise BadInput(f"experiments/claims.yaml: measure {name!r} is none of {known} and images.<column>; mend it")
+
+
 def statistic(name: str, side: Side, weights: Resampled) -> np.ndarray:
-    """A measure in each resample, (resamples,); raises BadInput for one that the row has not."""
+    """A measure in each resample, (resamples,); raises Unmeasurable for one that the row has not."""
+    check_measure(name)
     splits, shots = side
     if name == "top1":
         return accuracy(splits["test"].correct, weights["test"])
@@ -46,8 +61,7 @@ def statistic(name: str, side: Side, weights: Resampled) -> np.ndarray:
     if name == "waterbird_worst" and len(groups):
         return worst_accuracy(splits["ood"].correct, groups, weights["ood"])
     if name not in groups:
-        known = ", ".join(["top1", *shots, *(EXTREMES if len(groups) else ()), *np.unique(groups)])
-        raise BadInput(f"experiments/claims.yaml: measure {name!r} is none of {known}; mend it")
+        raise Unmeasurable(f"experiments/claims.yaml: {name}: the dataset has no images for it; take it out")
     return select(splits, "ood", groups == name, weights["ood"])
 
 
@@ -62,6 +76,8 @@ def class_mean(splits: Splits, classes: np.ndarray, weights: Weights) -> np.ndar
     """The mean of the classes' accuracies, as measure_arm has it; classes without test images do not count."""
     labels = splits["test"].labels
     tested = np.intersect1d(classes, labels)
+    if not len(tested):
+        raise Unmeasurable("experiments/claims.yaml: no test image is of these classes; take another measure")
     return np.nanmean([select(splits, "test", labels == label, weights) for label in tested], axis=0)
 
 
@@ -100,10 +116,10 @@ def check_paired(sides: list[Side]) -> None:
 
 def compare_images(better: list[pd.DataFrame], worse: list[pd.DataFrame], column: str, count: int) -> Difference:
     """The same for a column of data/assess/images.csv, paired by the image's key."""
-    values = [[table.set_index("key")[column] for table in tables] for tables in (better, worse)]
-    joined = pd.concat([series for side in values for series in side], axis=1, join="inner").dropna().to_numpy(float)
+    values = [select_column(table, column).set_index("key")[column] for table in [*better, *worse]]
+    joined = pd.concat(values, axis=1, join="inner").dropna().to_numpy(float)
     if not len(joined):
-        raise BadInput(f"experiments/claims.yaml: no image has {column!r} in all the rows compared; take others")
+        raise Unmeasurable(f"experiments/claims.yaml: no image has {column!r} in all the rows compared; take others")
     above, below = joined[:, : len(better)].mean(1), joined[:, len(better) :].mean(1)
 
     def difference(weights: Resampled) -> np.ndarray:
@@ -112,20 +128,44 @@ def compare_images(better: list[pd.DataFrame], worse: list[pd.DataFrame], column
     return summarise(difference, *_image_weights(np.zeros(len(joined)), count))
 
 
+def select_column(images: pd.DataFrame, column: str) -> pd.DataFrame:
+    """The rows that have a value in the column; raises BadInput for a column that is none."""
+    if column not in images:
+        known = ", ".join(images.columns)
+        raise BadInput(f"experiments/claims.yaml: column {column!r} of the images is none of {known}; mend it")
+    return images.dropna(subset=[column])
+
+
 def compare_kept(images: pd.DataFrame, column: str, count: int) -> Difference:
-    """What the filter kept less what it dropped; each is resampled by itself."""
-    rows = images.dropna(subset=[column])
-    values, kept = rows[column].to_numpy(float)[None], rows["kept"].to_numpy()
-    if len(np.unique(kept)) < 2:
-        raise BadInput("experiments/claims.yaml: the filter has dropped nothing, or everything; take another row")
+    """What the filter kept less what it dropped, at equal strength, weighted by how many it dropped of each.
+
+    Pooled, the strengths would decide: most is dropped at the highest, where the target is recognised most often.
+    Each cell, the kept or the dropped of one strength, is resampled by itself.
+    """
+    rows = select_column(images, column)
+    values, cells = rows[column].to_numpy(float)[None], find_cells(rows)
+    shares = [dropped.sum() / sum(dropped.sum() for _, dropped in cells) for _, dropped in cells]
 
     def mean(weights: Weights, members: np.ndarray) -> np.ndarray:
         return accuracy(values[:, members], Weights(weights.trials, weights.images[:, members]))
 
     def difference(weights: Resampled) -> np.ndarray:
-        return mean(weights["images"], kept == 1) - mean(weights["images"], kept == 0)
+        each = [mean(weights["images"], kept) - mean(weights["images"], dropped) for kept, dropped in cells]
+        return np.tensordot(shares, each, axes=1)
 
-    return summarise(difference, *_image_weights(kept, count))
+    groups = sum(number * cell for number, cell in enumerate([cell for pair in cells for cell in pair], start=1))
+    return summarise(difference, *_image_weights(np.asarray(groups), count))
+
+
+def find_cells(rows: pd.DataFrame) -> list[tuple[np.ndarray, np.ndarray]]:
+    """The kept and the dropped, (images,) each, of every strength that has both; raises Unmeasurable where none has."""
+    strengths, kept = rows["strength"].to_numpy(), rows["kept"].to_numpy() == 1
+    cells = [(kept & (strengths == strength), ~kept & (strengths == strength)) for strength in np.unique(strengths)]
+    if not (cells := [pair for pair in cells if pair[0].any() and pair[1].any()]):
+        raise Unmeasurable(
+            "experiments/claims.yaml: at no strength are there kept and dropped images; take another row"
+        )
+    return cells
 
 
 def _image_weights(groups: np.ndarray, count: int) -> tuple[Resampled, Resampled]:

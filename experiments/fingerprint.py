@@ -1,7 +1,8 @@
 """What an experiment's result depends on, in eight hexadecimal digits: stages, code, parameters.
 
 Only the stages that the targets need count, so that an edit of the report leaves the experiments standing. `check`
-does not count: it looks at every parameter, and its output is always the same.
+does not count: it looks at every parameter, and its output is always the same. Of a folder of photos, which lies
+outside the pipeline, the listing counts.
 """
 
 import hashlib
@@ -28,6 +29,8 @@ def fingerprint(stages: Stages, targets: Iterable[str], params: dict[str, Any], 
     leaves = sorted({leaf for stage in behind.values() for leaf in stage.get("params", []) if "${" not in leaf})
     values = {leaf: lookup(params, leaf) for leaf in leaves} | {"arms": params["arms"]}
     files = {str(path): digest(root / path) for path in sources(behind, stages, root)}
+    if lookup({"data": {"name": None}} | params, "data.name") == "folder":
+        files["photos"] = list_photos(root / Path(str(lookup(params, "data.folder.path"))).expanduser())
     text = json.dumps([_sorted(definitions), values, files], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:DIGITS]
 
@@ -69,11 +72,15 @@ def touches(one: str, other: str) -> bool:
     return one == other or one.startswith(f"{other}/") or other.startswith(f"{one}/")
 
 
+def written(behind: Stages, stages: Stages) -> set[str]:
+    """The dependencies, files and folders, that are written by people, not by a stage."""
+    return {dep for stage in behind.values() for dep in stage.get("deps", []) if not makers(stages, dep)}
+
+
 def sources(behind: Stages, stages: Stages, root: Path = Path()) -> list[Path]:
-    """The files among the dependencies that are written by people, not by a stage."""
-    deps = {dep for stage in behind.values() for dep in stage.get("deps", []) if not makers(stages, dep)}
+    """The files that are among `written`, or in its folders."""
     files: set[Path] = set()
-    for dep in deps:
+    for dep in written(behind, stages):
         path = root / dep
         if not path.exists():
             raise BadInput(f"{PIPELINE}: {dep} is not there; get it back with git")
@@ -90,6 +97,15 @@ def lookup(params: dict[str, Any], path: str) -> Any:
             raise BadInput(f"params.yaml: {path} is missing; take its line from presets/toybirds.yaml")
         node = node[step]
     return node
+
+
+@cache
+def list_photos(folder: Path) -> str:
+    """A digest of the files' names and sizes; thousands of photos are listed once for all rows."""
+    if not folder.is_dir():
+        raise BadInput(f"data.folder.path: there is no folder {folder}; set it to the one with your photos")
+    files = [[path.relative_to(folder).as_posix(), path.stat().st_size] for path in folder.rglob("*") if path.is_file()]
+    return hashlib.sha256(json.dumps(sorted(files)).encode()).hexdigest()
 
 
 def digest(path: Path) -> str:

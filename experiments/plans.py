@@ -3,13 +3,14 @@
 import json
 import re
 from collections.abc import Collection
+from typing import NamedTuple
 
 from experiments.fingerprint import Stages, fingerprint
 from experiments.overrides import overrides
 from experiments.queue import Experiment
-from experiments.recipes import Case, Tree
+from experiments.recipes import Case, Target, Tree
 
-ALL = ("assess", "evaluate")  # an experiment of more targets serves a row that needs fewer
+ALL: tuple[Target, ...] = ("assess", "evaluate")  # an experiment of more targets serves a row that needs fewer
 
 
 def marks(case: Case, stages: Stages) -> list[str]:
@@ -22,18 +23,25 @@ def plan(cases: list[Case], stages: Stages, workspace: Tree) -> list[Experiment]
 
     `workspace` holds the parameters that the experiments change.
     """
+    return [experiment(case, stages, workspace) for case in merge(cases)]
+
+
+def merge(cases: list[Case]) -> list[Case]:
+    """The first of all rows with equal parameters, with the targets of all of them."""
     groups: dict[str, list[Case]] = {}
     for case in cases:
         groups.setdefault(json.dumps(case.params, sort_keys=True), []).append(case)
-    return [experiment(group, stages, workspace) for group in groups.values()]
+    targets = [{target for case in group for target in case.targets} for group in groups.values()]
+    return [
+        group[0]._replace(targets=tuple(sorted(all_targets)))
+        for group, all_targets in zip(groups.values(), targets, strict=True)
+    ]
 
 
-def experiment(group: list[Case], stages: Stages, workspace: Tree) -> Experiment:
-    first = group[0]
-    targets = tuple(sorted({target for case in group for target in case.targets}))
-    mark = fingerprint(stages, targets, first.params)
-    name = f"{slug(first.table)}-{slug(first.name)}-{mark}"
-    return Experiment(name, mark, targets, tuple(overrides(workspace, first.params)))
+def experiment(case: Case, stages: Stages, workspace: Tree) -> Experiment:
+    mark = fingerprint(stages, case.targets, case.params)
+    name = f"{slug(case.table)}-{slug(case.name)}-{mark}"
+    return Experiment(name, mark, case.targets, tuple(overrides(workspace, case.params)))
 
 
 def slug(text: str) -> str:
@@ -44,3 +52,22 @@ def slug(text: str) -> str:
 def serving(case: Case, stages: Stages, there: Collection[str]) -> str | None:
     """The fingerprint of an experiment that is there and serves the row."""
     return next((mark for mark in marks(case, stages) if mark in there), None)
+
+
+class Spent(NamedTuple):
+    """What rows' experiments have cost, those without a known time aside."""
+
+    experiments: int
+    minutes: float
+    untimed: int
+
+    def __str__(self) -> str:
+        aside = f" (of which {self.untimed} have no time)" if self.untimed else ""
+        return f"{self.experiments} experiments{aside}, {self.minutes:g} min in all"
+
+
+def spent(cases: list[Case], stages: Stages, seconds: dict[str, float]) -> Spent:
+    """`seconds` is by fingerprint."""
+    served = [serving(case, stages, seconds) for case in merge(cases)]
+    known = [seconds[mark] for mark in served if mark is not None]
+    return Spent(len(served), round(sum(known) / 60, 1), len(served) - len(known))

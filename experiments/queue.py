@@ -14,12 +14,12 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import NamedTuple
 
+import psutil
 from dvc.repo import Repo
 
 from stages.shared.errors import BadInput
 
 NAME = re.compile(r"refs/exps/[0-9a-f]{2}/[0-9a-f]{38}/(?P<name>.+-(?P<mark>[0-9a-f]{8}))")
-ALLOWED = ("metrics/paper/", "metrics/claims.")  # what this package writes; no stage reads it
 LOG_LINES = 15
 RANK = ("Failed", "Success", "Queued", "Running")  # of several entries for one experiment the last counts
 
@@ -96,25 +96,11 @@ def entries() -> dict[str, Entry]:
 
 
 def is_process(number: int) -> bool:
+    """Whether the process is there and DVC's, at work on an experiment: a dead one's number is given away anew."""
     try:
-        os.kill(number, 0)
-    except ProcessLookupError:
+        return "exec-run" in psutil.Process(number).cmdline()
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
         return False
-    except PermissionError:
-        return True
-    return True
-
-
-def check_clean(files: set[str]) -> None:
-    """Raises BadInput where the workspace differs from the commit: DVC would take the difference along.
-
-    `files` are those that the fingerprints cover; of them none may be untracked.
-    """
-    changed = [line[3:].strip('"') for line in git("status", "--porcelain", "--untracked-files=no").splitlines()]
-    changed = [path for path in changed if not path.startswith(ALLOWED)]
-    unknown = sorted(files & set(git("ls-files", "--others", "--exclude-standard").splitlines()))
-    if changed or unknown:
-        raise BadInput(f"{[*changed, *unknown][0]}: differs from the last commit; commit (or stash) first, then run")
 
 
 def enqueue(experiment: Experiment) -> None:

@@ -42,6 +42,19 @@ def recorded(path: Path, columns: dict[str, str]) -> dict[str, dict[str, Record]
     return rows
 
 
+def of_arm(earlier: dict[str, dict[str, Record]], arm: str) -> dict[str, Record]:
+    """What is recorded of an arm, by fingerprint."""
+    return {mark: rows[arm] for mark, rows in earlier.items() if arm in rows}
+
+
+def lacking(
+    chosen: list[Case], stages: Stages, there: dict[str, str], earlier: dict[str, dict[str, Record]]
+) -> list[Case]:
+    """The rows that no experiment serves and no record; a record of another arm of the experiment does not."""
+    known = {case.arm: there.keys() | of_arm(earlier, case.arm).keys() for case in chosen}
+    return [case for case in chosen if serving(case, stages, known[case.arm]) is None]
+
+
 def measure(case: Case, columns: dict[str, str], ref: str) -> dict[str, Value]:
     """The row's value in each column that its targets have measured: other metrics at `ref` are another run's."""
     values, files = {}, {}
@@ -76,7 +89,7 @@ def record(
     if (mark := serving(case, stages, there)) is not None:
         found = {"measured": measure(case, columns, there[mark]), "experiment": there[mark].split("/")[-1]}
         return row | found | {"fingerprint": mark, "seconds": seconds.get(mark)}
-    same = {mark: rows[case.arm] for mark, rows in earlier.items() if case.arm in rows}
+    same = of_arm(earlier, case.arm)
     if (mark := serving(case, stages, same)) is not None:
         return row | {name: same[mark][name] for name in MEASURED}
     return row | dict.fromkeys(MEASURED) | {"fingerprint": marks(case, stages)[0]}

@@ -13,13 +13,14 @@ import os
 import sys
 from pathlib import Path
 
-from experiments import claims, queue, watch
-from experiments.fingerprint import Stages, read_stages, sources
-from experiments.plans import plan, serving
+from experiments import claims, claims_page, queue, watch
+from experiments.fingerprint import Stages, read_stages
+from experiments.plans import plan, spent
 from experiments.queue import Experiment
 from experiments.recipes import Case, cases, read_preset, read_table
-from experiments.results import DEFAULT_PRESET, folder, read_json, record, recorded, write, write_json
+from experiments.results import DEFAULT_PRESET, folder, lacking, read_json, record, recorded, write, write_json
 from experiments.watch import Watch
+from experiments.workspace import Workspace
 from stages.shared.errors import BadInput
 from stages.shared.params import read
 
@@ -39,75 +40,89 @@ def seconds_file(preset: str) -> Path:
     return folder(preset) / "seconds.json"
 
 
-def announce(chosen: list[Case], lacking: list[Case], stages: Stages) -> list[Experiment]:
+def announce(chosen: list[Case], unserved: list[Case], stages: Stages) -> list[Experiment]:
     """Say what there is to do; returns it."""
-    workspace = read()
-    wanted, missing = plan(chosen, stages, workspace), plan(lacking, stages, workspace)
+    params = read()
+    wanted, missing = plan(chosen, stages, params), plan(unserved, stages, params)
     there = len(wanted) - len(missing)
     print(f"{len(chosen)} rows, {len(wanted)} experiments: {there} are there, {len(missing)} to run")
     for experiment in missing:
         print(f"  {experiment.name}")
+    if missing and (others := count_others(missing)):
+        print(f"{others} others wait in DVC's queue before these; `dvc queue remove --queued` drops all that wait")
     return missing
 
 
-def perform(experiments: list[Experiment], stages: Stages, preset: str) -> int:
-    """Run them all; returns the exit status. What is known of their seconds is kept also where Ctrl-C ends the wait."""
+def count_others(experiments: list[Experiment]) -> int:
+    """What waits in the queue, which goes by age, and is not among them."""
+    waiting = {mark for mark, entry in queue.entries().items() if entry.status == "Queued"}
+    return len(waiting - {experiment.mark for experiment in experiments})
+
+
+def perform(experiments: list[Experiment], workspace: Workspace, preset: str) -> int:
+    """Run them all; returns the exit status. What is known of their seconds is kept however the wait ends."""
     if not experiments:
         return 0
-    queue.check_clean({str(path) for path in sources(stages, stages)} | {"params.yaml", "dvc.yaml"})
-    session, status = Watch(experiments), 0
+    workspace.check_clean()  # else DVC would take changes along that are in no commit
+    session, status = Watch(experiments, workspace), 0
     try:
         watch.run(session, jobs())
     except KeyboardInterrupt:
-        print("interrupted; DVC's queue works on, and the same call goes on (`dvc queue stop --kill` ends it)")
+        print("interrupted; the same call goes on (a worker may still be at work: `dvc queue stop --kill` ends it)")
         status = INTERRUPTED
-    done = {mark: outcome.seconds for mark, outcome in session.ended.items() if outcome.seconds and not outcome.failed}
-    write_json(seconds_file(preset), read_json(seconds_file(preset)) | done)
+    finally:
+        keep_seconds(session, seconds_file(preset))
     return status or int(any(outcome.failed for outcome in session.ended.values()))
+
+
+def keep_seconds(session: Watch, path: Path) -> None:
+    done = {mark: outcome.seconds for mark, outcome in session.ended.items() if outcome.seconds and not outcome.failed}
+    write_json(path, read_json(path) | done)
 
 
 def run_table(name: str, patterns: list[str], preset: str, dry: bool) -> int:
     """Returns the exit status."""
     table, tree, stages = read_table(name), read_preset(preset), read_stages()
+    workspace = Workspace(stages)
     path = folder(preset) / f"{name}.json"
     earlier = recorded(path, table.columns)
-    known = queue.finished().keys() | earlier.keys()
     chosen = cases(name, tree, patterns)
-    missing = announce(chosen, [case for case in chosen if serving(case, stages, known) is None], stages)
+    missing = announce(chosen, lacking(chosen, stages, queue.finished(), earlier), stages)
     if dry:
         return 0
-    status = perform(missing, stages, preset)
+    status = perform(missing, workspace, preset)
     seconds = read_json(seconds_file(preset))
     rows = [record(case, table.columns, stages, queue.finished(), earlier, seconds) for case in cases(name, tree)]
     write(path, table, rows, preset, tree["train"]["trials"])
-    print(f"wrote {path} and {path.with_suffix('.md')}")
+    print(f"wrote {path} and {path.with_suffix('.md')}; {spent(chosen, stages, seconds)}")
     return status
 
 
 def run_claims(preset: str, dry: bool) -> int:
     """Returns the exit status."""
     tree, stages = read_preset(preset), read_stages()
+    workspace = Workspace(stages)
     path = Path("metrics") / "claims.json" if preset == DEFAULT_PRESET else folder(preset) / "claims.json"
     docket = claims.Docket(claims.read_claims(), tree, stages, read_json(path))
-    chosen, there = list(docket.cases.values()), queue.finished()
-    unmeasured = docket.needed()
-    missing = announce(chosen, [case for case in unmeasured if serving(case, stages, there) is None], stages)
+    chosen = list(docket.cases.values())
+    missing = announce(chosen, docket.lacking(queue.finished()), stages)
     if dry:
         return 0
-    status = perform(missing, stages, preset)
-    claims.write(docket.content(queue.finished()), path, preset, tree["train"]["trials"])
-    print(f"wrote {path} and {path.with_suffix('.md')}")
+    status = perform(missing, workspace, preset)
+    cost = spent(chosen, stages, read_json(seconds_file(preset)))
+    claims_page.write(docket.content(queue.finished()), path, preset, tree["train"]["trials"], cost)
+    print(f"wrote {path} and {path.with_suffix('.md')}; {cost}")
     return status
 
 
-def run_throughput(dry: bool) -> int:
+def run_throughput(preset: str, dry: bool) -> int:
     """Returns the exit status."""
     if dry:
         print("no experiments: it measures this machine, with what `dvc repro` has left in the workspace")
         return 0
     from experiments import throughput  # here: it imports diffusers, which takes seconds
 
-    throughput.run()
+    throughput.run(preset)
     return 0
 
 
@@ -121,7 +136,7 @@ def main() -> None:
     if given.name in WHOLE and given.rows:
         parser.error(f"{given.name} has no rows to choose from")
     if given.name == "table11":
-        sys.exit(run_throughput(given.dry))
+        sys.exit(run_throughput(preset, given.dry))
     if given.name == "claims":
         sys.exit(run_claims(preset, given.dry))
     sys.exit(run_table(given.name, given.rows, preset, given.dry))

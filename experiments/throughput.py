@@ -1,14 +1,13 @@
 """How many images a second each method makes on this machine (Table 11): reads experiments/table11.yaml.
 
-Needs the outputs of `dvc repro finetune`. Times stages/synthesize.py's own function, references and encoding included.
-Writes metrics/paper/table11.json and table11.md.
+Needs the outputs of `dvc repro finetune`, with the preset's parameters. Times stages/synthesize.py's own function,
+references and encoding included. Writes table11.json and table11.md into the preset's folder of results.
 """
 
 import os
 import platform
 import statistics
 import time
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,10 +17,11 @@ from pydantic import Field
 from torch import Tensor
 from tqdm import tqdm
 
-from experiments.recipes import parse, read_recipe
-from experiments.results import FOLDER, show_printed, write_json
+from experiments.recipes import parse, read_preset, read_recipe
+from experiments.results import folder, show_printed, write_json
+from stages.shared.errors import BadInput
 from stages.shared.methods import METHODS, Method, Name, read_strategy
-from stages.shared.params import Section, load
+from stages.shared.params import Section, load, read
 from stages.shared.runtime import batch_size, device, precision
 from stages.shared.tables import Table, read_classes, read_manifest
 from stages.shared.translation import DATA, SOURCES, load_translator
@@ -89,6 +89,14 @@ def measure(recipe: Recipe, bench: Bench) -> dict[str, float]:
     return {name: recipe.images / statistics.median(times) for name, times in seconds.items()}
 
 
+def check_preset(preset: str) -> None:
+    """Raises BadInput where the workspace has other parameters: it would be measured under the wrong name."""
+    if read() != read_preset(preset):
+        raise BadInput(
+            f"params.yaml: is not presets/{preset}.yaml; copy that here and `dvc repro finetune`, or set PRESET"
+        )
+
+
 def open_bench() -> Bench:
     """Raises BadInput where the fine-tuned model or the training images are not there."""
     params, classes = load(Params), read_classes(DATA)
@@ -120,21 +128,24 @@ def tabulate(recipe: Recipe, rates: dict[str, float]) -> list[dict[str, Any]]:
     ]
 
 
-def render(recipe: Recipe, rows: list[dict[str, Any]], where: str) -> str:
+def render(recipe: Recipe, rows: list[dict[str, Any]], preset: str, where: str) -> str:
     head = ["", "images a second", "ratio", "paper: images per GPU-hour", "paper: ratio"]
     lines = [head, ["---"] * len(head)]
     for row in rows:
         ours = [f"{row['images_per_second']:.1f}", f"{row['ratio']:.2f}"]
         lines.append([row["name"], *ours, show_printed(row["paper"]), show_printed(row["paper_ratio"])])
     text = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    note = f"Ours: {where}; the median of {recipe.rounds} rounds of {recipe.images} images. {recipe.note}"
+    note = (
+        f"Ours: preset {preset}, {where}; the median of {recipe.rounds} rounds of {recipe.images} images. {recipe.note}"
+    )
     return f"# {recipe.title}\n\n{text}\n\n{' '.join(note.split())}\n"
 
 
-def run(folder: Path = FOLDER) -> None:
+def run(preset: str) -> None:
+    check_preset(preset)
     recipe: Recipe = parse(Recipe, read_recipe("table11"), "table11")
     rows = tabulate(recipe, measure(recipe, open_bench()))
-    path = folder / "table11.json"
-    write_json(path, {"title": recipe.title, "note": recipe.note, "machine": machine(), "rows": rows})
-    path.with_suffix(".md").write_text(render(recipe, rows, machine()))
+    path, content = folder(preset) / "table11.json", {"title": recipe.title, "note": recipe.note, "preset": preset}
+    write_json(path, content | {"machine": machine(), "rows": rows})
+    path.with_suffix(".md").write_text(render(recipe, rows, preset, machine()))
     print(f"wrote {path} and {path.with_suffix('.md')}")

@@ -1,5 +1,6 @@
 """Run experiments through DVC's queue and stay until they have ended; a second call goes on where the first stopped."""
 
+import math
 import time
 from typing import NamedTuple
 
@@ -7,8 +8,9 @@ from tqdm import tqdm
 
 from experiments import queue
 from experiments.queue import Entry, Experiment
+from experiments.workspace import Workspace
 
-POLL, STALLED = 2.0, 30.0  # seconds between two looks, and without a process before the queue is put right
+POLL, STALLED = 5.0, 30.0  # seconds between two looks, and without a process before the queue is put right
 BUSY = "is at work; wait for it"  # what stages/shared/work.py tells the second of two runs
 
 
@@ -22,10 +24,29 @@ class Outcome(NamedTuple):
 class Watch:
     """The experiments that have not ended yet, and how the others did."""
 
-    def __init__(self, experiments: list[Experiment]):
+    def __init__(self, experiments: list[Experiment], workspace: Workspace):
+        self.workspace = workspace
         self.waiting = {experiment.mark: experiment for experiment in experiments}
         self.ended: dict[str, Outcome] = {}
         self._begun: dict[str, float | None] = {}  # None: unknown
+        self._dead: dict[str, float] = {}  # since when: running, as DVC says, but without a process
+        self._moved = math.inf  # no worker was started yet
+
+    def submit(self) -> None:
+        """Queue what is not there, and neither waits nor runs."""
+        known = queue.finished().keys() | {
+            mark for mark, entry in queue.entries().items() if entry.status in ("Queued", "Running")
+        }
+        lacking = [experiment for mark, experiment in self.waiting.items() if mark not in known]
+        for experiment in tqdm(lacking, desc="queue", unit="experiment"):
+            self._enqueue(experiment)
+
+    def _enqueue(self, experiment: Experiment) -> None:
+        self.workspace.check_same()
+        queue.enqueue(experiment)
+
+    def start(self, jobs: int) -> None:
+        queue.start(jobs)
         self._moved = time.monotonic()
 
     def look(self, first: bool = False) -> list[str]:
@@ -36,6 +57,7 @@ class Watch:
         entries, now = queue.entries(), time.monotonic()
         there = queue.finished()  # after the entries: a run that ends between the two is in here
         working = [mark for mark in self.waiting if mark in entries and entries[mark].alive]
+        self._dead = {mark: self._dead.get(mark, now) for mark in self.waiting if is_dead(entries.get(mark))}
         for mark in working:
             self._begun.setdefault(mark, None if first else now)
         over = [mark for mark in self.waiting if has_ended(mark, entries, there)]
@@ -58,7 +80,7 @@ class Watch:
         log, experiment = queue.log_tail(entry), self.waiting[mark]
         if BUSY in log:
             self._begun.pop(mark, None)
-            queue.enqueue(experiment)
+            self._enqueue(experiment)
             return
         tqdm.write(f"{experiment.name} failed; the end of its log:\n{log}")
         self._end(mark, failed=True, now=now)
@@ -67,14 +89,21 @@ class Watch:
         return bool(self.waiting) and time.monotonic() - self._moved > STALLED
 
     def recover(self, jobs: int) -> None:
-        """Queue anew what a dead worker left as running, or what somebody has taken out, and start a worker."""
+        """Queue anew what a dead worker left as running, or what somebody has taken out, and start a worker.
+
+        One look does not tell a dead one: a worker that has just begun has no process yet.
+        """
+        now = time.monotonic()
         for mark, entry in queue.entries().items():
-            if mark in self.waiting and entry.status == "Running" and not entry.alive:
+            if is_dead(entry) and now - self._dead.get(mark, now) >= STALLED:
                 queue.abandon(entry)
                 self._begun.pop(mark, None)
-        submit(list(self.waiting.values()))
-        queue.start(jobs)
-        self._moved = time.monotonic()
+        self.submit()
+        self.start(jobs)
+
+
+def is_dead(entry: Entry | None) -> bool:
+    return entry is not None and entry.status == "Running" and not entry.alive
 
 
 def has_ended(mark: str, entries: dict[str, Entry], there: dict[str, str]) -> bool:
@@ -82,20 +111,11 @@ def has_ended(mark: str, entries: dict[str, Entry], there: dict[str, str]) -> bo
     return mark in there or (mark in entries and entries[mark].status in ("Failed", "Success"))
 
 
-def submit(experiments: list[Experiment]) -> None:
-    """Queue what is not there, and neither waits nor runs."""
-    known = queue.finished().keys() | {
-        mark for mark, entry in queue.entries().items() if entry.status in ("Queued", "Running")
-    }
-    for experiment in tqdm([e for e in experiments if e.mark not in known], desc="queue", unit="experiment"):
-        queue.enqueue(experiment)
-
-
 def run(watch: Watch, jobs: int) -> None:
     """Queue the experiments, start workers and wait for the end of all; a failed one does not stop the others."""
-    submit(list(watch.waiting.values()))
+    watch.submit()
     watch.look(first=True)
-    queue.start(jobs)
+    watch.start(jobs)
     with tqdm(total=len(watch.waiting) + len(watch.ended), desc="run", unit="experiment") as bar:
         while watch.waiting:
             time.sleep(POLL)

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import pandas as pd
 from pydantic import Field
 from safetensors.torch import save_file
@@ -67,7 +68,7 @@ def check_gamma(method: Method, gamma: float | list[float]) -> None:
     """Raises BadInput for a list that has not one number for each of the method's strengths."""
     if isinstance(gamma, list) and method.mode != "mix":
         raise BadInput(f"{PATH}: synth.gamma: mode {method.mode} has no second class to weigh; give one number")
-    target_weight(1.0, gamma, list(method.strength))
+    target_weight(np.array(method.strength), gamma, list(method.strength))
 
 
 def load_data(params: RealParams) -> Data:

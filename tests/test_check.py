@@ -101,6 +101,15 @@ def test_a_group_without_arms_is_refused():
         ({"arms.real.baseline.reweight": "drw"}, r"drw needs train.schedule step"),
         ({"arms.real.cutmix.mix": "cmo", "train.epochs": 7}, r"cmo needs at least 8 epochs"),
         ({"method": "real-gen", "finetune.strategy": "ti+db"}, r"real-gen does not go with finetune.strategy ti\+db"),
+        (
+            {"arms.real.baseline.reweight": "drw", "train.schedule": "step", "train.epochs": 4},
+            r"drw needs at least 5 epochs",
+        ),
+        ({"synth.gamma": [0.1, 0.3]}, r"synth.gamma: has 2 numbers for 3 strengths"),
+        ({"method": "diff-aug", "synth.gamma": [0.1, 0.3, 0.5]}, r"synth.gamma: mode aug has no second class to weigh"),
+        ({"synth.steps": 4}, r"synth.steps: of 4 steps, strengths 0.5 and 0.7 would both run 2"),
+        ({"method": "real-filtering", "filter.criterion": "metaclass"}, r"set that to null, or take real-gen"),
+        ({"data.metaclass": " "}, r"^params.yaml: data.metaclass"),
         ({"method": "diff-aug", "synth.referable_classes": 3}, r"mode aug takes no reference from another class"),
         ({"synth.pairing": "adjacent"}, r"set synth.referable_classes"),
         ({"method": "diff-gen", "synth.keep_background": True}, r"^params.yaml: synth.keep_background"),
@@ -112,3 +121,13 @@ def test_combinations_that_make_no_sense_are_refused(changes, line):
         tree = changed(path, value, tree)
     with pytest.raises(SystemExit, match=line):
         check(tree)
+
+
+def test_a_gamma_for_each_strength_is_accepted():
+    check(changed("synth.gamma", [0.1, 0.3, 0.5]))
+
+
+def test_inception_needs_its_package(monkeypatch):
+    monkeypatch.setattr("stages.assess.find_spec", lambda name: None)
+    with pytest.raises(SystemExit, match=r"assess.frechet: inception needs `pip install torch-fidelity`"):
+        check(changed("assess.frechet", "inception"))

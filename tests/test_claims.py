@@ -1,121 +1,15 @@
-"""Differences between experiments against hand-made cases and stages/evaluate.py's gains, and the verdicts on them."""
+"""The verdicts on differences between experiments, and which experiments they need."""
 
-import numpy as np
 import pandas as pd
 import pytest
 
-from experiments.claims import Claims, Docket, Filtered, Part, conclude, find_cases, judge, read_claims, render, rows_of
-from experiments.evidence import Difference, Side, compare, compare_images, compare_kept
+from experiments import claims as module
+from experiments.claims import Claims, Docket, Filtered, Part, conclude, find_cases, judge, read_claims, rows_of
+from experiments.claims_page import render
+from experiments.evidence import Difference
+from experiments.plans import Spent, marks
 from experiments.recipes import read_preset
 from stages.shared.errors import BadInput
-from stages.shared.measures import Answers, draw_weights, measure_gain
-
-GROUPS = ["landbird_land", "landbird_water", "waterbird_land", "waterbird_water"]
-SHOTS = {"many": np.array([0]), "few": np.array([1, 2])}
-
-
-def answers(shares: dict[str, float], seed: int) -> Answers:
-    """Random answers of three trials to forty images a group, right with the group's share; classes 0, 1, 2 in turn."""
-    random = np.random.default_rng(seed)
-    groups = np.repeat(list(shares), 40)
-    labels = np.arange(len(groups)) % 3
-    right = random.random((3, len(groups))) < np.repeat(list(shares.values()), 40)
-    return Answers(np.arange(len(groups)).astype(str), labels, groups, np.where(right, labels, labels + 1))
-
-
-def side(test: float, ood: float, seed: int) -> Side:
-    splits = {"test": answers({"": test}, seed), "ood": answers(dict.fromkeys(GROUPS, ood), seed + 100)}
-    return Side(splits, SHOTS)
-
-
-def exact(right: dict[int, int]) -> Side:
-    """One trial on ten test images of each class, of which so many are right."""
-    labels = np.repeat(list(right), 10)
-    correct = np.concatenate([np.arange(10) < number for number in right.values()])
-    keys = np.arange(len(labels)).astype(str)
-    return Side({"test": Answers(keys, labels, np.full(len(labels), ""), np.where(correct, labels, 9)[None])}, SHOTS)
-
-
-@pytest.mark.parametrize("measure", ["top1", "waterbird_worst"])
-def test_a_difference_and_its_interval_are_those_of_evaluates_gain(measure):
-    arm, base = side(0.8, 0.6, 1), side(0.6, 0.5, 2)
-    gain = measure_gain(arm.splits, base.splits, draw_weights(base.splits, 500))
-    found = compare([arm], [base], measure, [], 500)
-    assert found == (gain[measure], *gain[f"{measure}_ci"])
-
-
-def test_top1_by_hand():
-    assert (
-        compare([exact({0: 8, 1: 6, 2: 4})], [exact({0: 5, 1: 5, 2: 5})], "top1", [], 50).value == 10.0
-    )  # 18 - 15 of 30
-
-
-def test_few_is_the_mean_of_its_classes():
-    better, worse = exact({0: 8, 1: 6, 2: 4}), exact({0: 5, 1: 5, 2: 1})
-    assert compare([better], [worse], "few", [], 50).value == 20.0  # (60 + 40) / 2 - (50 + 10) / 2
-
-
-def test_beyond_is_a_difference_of_differences():
-    better, worse = exact({0: 8, 1: 6, 2: 4}), exact({0: 5, 1: 5, 2: 1})
-    assert compare([better], [worse], "few", ["many"], 50).value == -10.0  # 20 in few less 30 in many
-
-
-def test_beyond_several_measures_takes_their_mean():
-    better, worse = exact({0: 8, 1: 6, 2: 4}), exact({0: 5, 1: 5, 2: 1})
-    assert compare([better], [worse], "top1", ["many", "few"], 50).value == -1.67  # 23.33 - (30 + 20) / 2
-
-
-def test_several_rows_count_by_their_mean():
-    rows = [exact({0: 10, 1: 10, 2: 10}), exact({0: 4, 1: 4, 2: 4})]
-    assert compare(rows, [exact({0: 5, 1: 5, 2: 5})], "top1", [], 50).value == 20.0
-
-
-def test_a_waterbird_group_by_hand():
-    better, worse = side(0.5, 0.9, 3), side(0.5, 0.4, 4)
-    members = better.splits["ood"].groups == "waterbird_land"
-    shares = [100 * each.splits["ood"].correct[:, members].mean() for each in (better, worse)]
-    found = compare([better], [worse], "waterbird_land", [], 50)
-    assert found.value == pytest.approx(shares[0] - shares[1], abs=0.01)
-
-
-def test_identical_rows_differ_by_nothing():
-    assert compare([side(0.7, 0.5, 5)], [side(0.7, 0.5, 5)], "top1", [], 100) == (0.0, 0.0, 0.0)
-
-
-def test_rows_with_other_test_images_are_refused():
-    with pytest.raises(BadInput, match="other test images or trials"):
-        compare([exact({0: 1, 1: 1, 2: 1})], [exact({0: 1, 1: 1})], "top1", [], 10)
-
-
-def test_an_unknown_measure_is_refused_with_the_known_ones():
-    with pytest.raises(BadInput, match="'fewest' is none of top1, many, few"):
-        compare([exact({0: 1, 1: 1, 2: 1})], [exact({0: 1, 1: 1, 2: 1})], "fewest", [], 10)
-
-
-def image_table(values: list[float], kept: list[int] | None = None) -> pd.DataFrame:
-    keys = [f"{number:08d}" for number in range(len(values))]
-    return pd.DataFrame({"key": keys, "kept": kept or [1] * len(values), "faithful": values})
-
-
-def test_images_are_paired_by_their_key():
-    one = image_table([1, 0, 1, 0])
-    assert compare_images([one], [one.iloc[::-1]], "faithful", 100) == (0.0, 0.0, 0.0)
-
-
-def test_images_without_a_value_on_either_side_do_not_count():
-    found = compare_images([image_table([1, np.nan, 1])], [image_table([0, 0, np.nan])], "faithful", 100)
-    assert found.value == 100.0
-
-
-def test_kept_images_against_dropped_ones_by_hand():
-    found = compare_kept(image_table([1, 1, 1, 0, 0, 1], [1, 1, 1, 1, 0, 0]), "faithful", 500)
-    assert found.value == 25.0  # 3 of 4 against 1 of 2
-    assert found.low < 0 < found.high
-
-
-def test_a_filter_that_dropped_nothing_gives_no_evidence():
-    with pytest.raises(BadInput, match="dropped nothing"):
-        compare_kept(image_table([1, 0]), "faithful", 10)
 
 
 @pytest.mark.parametrize(
@@ -141,6 +35,9 @@ def test_a_verdict_asks_on_which_side_of_the_threshold_the_interval_lies(low, hi
         (["holds", "undecided"], "undecided"),
         (["undecided", "fails", "missing"], "fails"),
         (["holds", "undecided", "missing"], "missing"),
+        (["holds", "not measurable"], "holds"),
+        (["missing", "not measurable"], "missing"),
+        (["not measurable", "not measurable"], "not measurable"),
     ],
 )
 def test_a_claim_needs_all_of_its_parts(verdicts, whole):
@@ -165,24 +62,83 @@ def one_claim(part: Part | Filtered) -> Claims:
 GAMMA = Part(better=["table6/5-shot s=0.5 gamma=0.5"], worse=["table6/5-shot s=0.5 gamma=1.0"], measure="top1")
 
 
+PRESET = read_preset("toybirds")
 STAGES = {name: {"cmd": name, "params": ["synth.gamma"]} for name in ("evaluate", "assess")}
 
 
 def docket(part: Part | Filtered, earlier: dict) -> Docket:
-    return Docket(one_claim(part), read_preset("toybirds"), STAGES, earlier)
+    return Docket(one_claim(part), PRESET, STAGES, earlier)
 
 
 def test_a_part_without_its_experiments_is_missing_and_needed():
     case = docket(GAMMA, {})
     assert case.content({})["claims"]["a"]["verdict"] == "missing"
-    assert [row.name for row in case.needed()] == ["5-shot s=0.5 gamma=0.5", "5-shot s=0.5 gamma=1.0"]
+    assert [row.name for row in case.lacking({})] == ["5-shot s=0.5 gamma=0.5", "5-shot s=0.5 gamma=1.0"]
 
 
 def test_a_part_that_was_measured_earlier_stands_without_its_experiments():
     part = {"mark": docket(GAMMA, {}).mark(GAMMA), "difference": [3.0, 1.0, 5.0]}
     case = docket(GAMMA, {"claims": {"a": {"parts": [part]}}})
     assert case.content({})["claims"]["a"]["verdict"] == "holds"
-    assert case.needed() == []
+    assert case.lacking({}) == []
+
+
+FILTERED = Filtered(row="methods/Diff-Mix", column="faithful")
+
+
+class Photographs:
+    """Stands for an experiment whose images nobody can judge."""
+
+    def images(self) -> pd.DataFrame:
+        return pd.DataFrame({"key": ["0", "1"], "strength": 0.5, "kept": [0, 1], "faithful": [None, None]})
+
+
+def test_what_the_dataset_cannot_measure_is_said_and_remembered(monkeypatch):
+    case = docket(FILTERED, {})
+    monkeypatch.setattr(module, "open_run", lambda ref: Photographs())
+    content = case.content(dict.fromkeys(marks(case.cases[FILTERED.row], STAGES), "ref"))
+    assert content["claims"]["a"]["verdict"] == "not measurable"
+    assert content["claims"]["a"]["parts"][0]["difference"] is None
+    again = docket(FILTERED, content)
+    assert again.lacking({}) == []
+    assert again.content({}) == content
+
+
+def test_a_misspelt_column_of_the_images_still_raises(monkeypatch):
+    part = FILTERED.model_copy(update={"column": "faithfull"})
+    case = docket(part, {})
+    monkeypatch.setattr(module, "open_run", lambda ref: Photographs())
+    with pytest.raises(BadInput, match="'faithfull' of the images is none of"):
+        case.content(dict.fromkeys(marks(case.cases[part.row], STAGES), "ref"))
+
+
+def test_a_misspelt_measure_is_refused_before_anything_runs():
+    with pytest.raises(BadInput, match="'fewest' is none of top1"):
+        docket(GAMMA.model_copy(update={"beyond": ["fewest"]}), {})
+
+
+def test_a_part_stands_when_a_stage_changes_that_it_does_not_read():
+    """Diff-Mix' row is evaluated and assessed; top1 reads the first alone."""
+    part = Part(better=["methods/Diff-Mix"], worse=["beyond/12 steps"], measure="top1")
+    changed = STAGES | {"assess": STAGES["assess"] | {"cmd": "assess anew"}}
+    one, other = (Docket(one_claim(part), PRESET, stages, {}) for stages in (STAGES, changed))
+    assert one.mark(part) == other.mark(part)
+    images = part.model_copy(update={"measure": "images.faithful"})
+    assert one.mark(images) != other.mark(images)
+
+
+@pytest.mark.parametrize("targets", [("evaluate",), ("assess", "evaluate")])
+def test_an_experiment_serves_a_part_with_its_target_alone_or_with_both(targets):
+    part = Part(better=["methods/Diff-Mix"], worse=["beyond/12 steps"], measure="top1")
+    case = docket(part, {})
+    there = [marks(row._replace(targets=targets), STAGES)[0] for row in case.cases.values()]
+    assert case.lacking(there) == []
+
+
+def test_an_experiment_without_the_parts_target_does_not_serve_it():
+    case = docket(FILTERED, {})
+    there = [marks(row._replace(targets=("evaluate",)), STAGES)[0] for row in case.cases.values()]
+    assert [row.name for row in case.lacking(there)] == ["Diff-Mix"]
 
 
 def test_not_worse_allows_the_margin():
@@ -203,7 +159,8 @@ def test_images_of_a_row_that_does_not_assess_are_refused():
 
 def test_the_page_names_the_rows_the_difference_and_the_verdict():
     part = {"mark": docket(GAMMA, {}).mark(GAMMA), "difference": [3.0, 1.0, 5.0]}
-    page = render(docket(GAMMA, {"claims": {"a": {"parts": [part]}}}).content({}), "toybirds", 3)
+    page = render(docket(GAMMA, {"claims": {"a": {"parts": [part]}}}).content({}), "toybirds", 3, Spent(2, 1.5, 1))
     assert "| a | it helps | Sec. 0 | holds |" in page
     row = "| a | table6/5-shot s=0.5 gamma=0.5 > table6/5-shot s=0.5 gamma=1.0 | top1 | +3 [1, 5] | holds |"
     assert row in page
+    assert "2 experiments (of which 1 have no time), 1.5 min in all." in page

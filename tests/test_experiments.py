@@ -3,91 +3,27 @@
 import copy
 import json
 import shutil
-from pathlib import Path
 
 import pytest
 import yaml
 from dvc.utils.hydra import apply_overrides
 
-from experiments.fingerprint import fingerprint, needed, read_stages, sources
+from experiments import queue
 from experiments.overrides import overrides
-from experiments.plans import marks, plan, serving
+from experiments.plans import marks, plan, serving, spent
+from experiments.queue import Entry
 from experiments.recipes import FOLDER, Case, Table, cases, parse, read_preset, read_table
-from experiments.results import find, record, recorded, render, show_printed
-from experiments.run import jobs
+from experiments.results import Record, find, lacking, record, recorded, render, show_printed
+from experiments.run import announce, jobs
 from stages.shared.errors import BadInput
 from tests.closure import ROOT
 
-TABLES = ["beyond", "fig10", "fig6", "fig7a", "fig7b", "methods", *(f"table{number}" for number in range(1, 7))]
+TABLES = ["arms", "beyond", "fig10", "fig6", "fig7a", "fig7b", "methods", *(f"table{number}" for number in range(1, 7))]
 PRESET = read_preset("toybirds")
-PARAMS = {"seed": 0, "gamma": 0.5, "report": 1, "arms": {"real": {"baseline": {"mix": "none"}}}}
-STAGES = {
-    "check": {"cmd": "check", "deps": ["params.yaml", "code.py", "report.py"], "outs": ["data/check"]},
-    "make": {"cmd": "make", "deps": ["data/check", "code.py"], "params": ["seed"], "outs": ["data/made"]},
-    "train": {"cmd": "train ${key}", "deps": ["data/made/a.csv"], "params": ["gamma", "arms.${key}.mix"],
-              "outs": ["data/train/${key}"]},
-    "evaluate": {"cmd": "evaluate", "deps": ["data/train"], "metrics": [{"metrics/evaluate.json": {"cache": False}}]},
-    "assess": {"cmd": "assess", "deps": ["data/made"]},
-    "report": {"cmd": "report", "deps": ["metrics/evaluate.json", "report.py"], "params": ["report"]},
-}  # fmt: skip
 
 
 def case_of(table: str, name: str) -> Case:
     return next(case for case in cases(table, PRESET) if case.name == name)
-
-
-@pytest.fixture
-def code(tmp_path) -> Path:
-    (tmp_path / "code.py").write_text("one = 1\n")
-    (tmp_path / "report.py").write_text("two = 2\n")
-    return tmp_path
-
-
-def mark(code: Path, params: dict, stages: dict = STAGES, targets: tuple[str, ...] = ("evaluate",)) -> str:
-    return fingerprint(stages, targets, params, code)
-
-
-def test_a_fingerprint_covers_the_stages_behind_the_target():
-    assert set(needed(STAGES, ["evaluate"])) == {"evaluate", "train", "make"}
-
-
-def test_a_fingerprint_changes_with_a_parameter(code):
-    assert mark(code, PARAMS) != mark(code, PARAMS | {"gamma": 0.3})
-
-
-def test_a_fingerprint_changes_with_an_arm(code):
-    assert mark(code, PARAMS) != mark(code, PARAMS | {"arms": {"real": {"baseline": {"mix": "cutmix"}}}})
-
-
-def test_a_fingerprint_changes_with_the_code(code):
-    before = mark(code, PARAMS)
-    (code / "code.py").write_text("one = 11\n")
-    assert mark(code, PARAMS) != before
-
-
-def test_a_fingerprint_changes_with_a_stages_command(code):
-    assert mark(code, PARAMS) != mark(code, PARAMS, STAGES | {"make": STAGES["make"] | {"cmd": "make -j"}})
-
-
-def test_a_fingerprint_does_not_change_with_order_or_descriptions(code):
-    stages = {name: STAGES[name] | {"desc": name} for name in reversed(STAGES)}
-    stages["check"]["deps"] = list(reversed(stages["check"]["deps"]))
-    stages["train"] = stages["train"] | {"params": list(reversed(STAGES["train"]["params"]))}
-    assert mark(code, PARAMS) == mark(code, dict(reversed(PARAMS.items())), stages)
-
-
-def test_a_fingerprint_does_not_change_with_what_comes_after_the_target(code):
-    before = mark(code, PARAMS)
-    (code / "report.py").write_text("two = 22\n")
-    assert mark(code, PARAMS | {"report": 2}) == before
-
-
-def test_the_files_of_the_real_pipeline_are_code_and_the_base_but_no_stages_output():
-    stages = read_stages(ROOT / "dvc.yaml")
-    files = {str(path) for path in sources(needed(stages, ["evaluate", "assess"]), stages, ROOT)}
-    assert {"stages/train.py", "stages/assess.py", "data/base/toybirds/clip/config.json"} <= files
-    assert not [file for file in files if not file.startswith(("stages/", "data/base/"))]
-    assert "stages/report.py" not in files
 
 
 BEFORE = {"a": {"text": "x", "none": None, "list": [1], "number": 1, "gone": 1}, "arms": {"b-c": {"p": 0.5}, "d": {}}}
@@ -129,7 +65,7 @@ def test_every_file_is_tested():
     assert sorted([*TABLES, "claims", "table11"]) == sorted(path.stem for path in FOLDER.glob("*.yaml"))
 
 
-def test_rows_with_equal_parameters_share_an_experiment(code):
+def test_rows_with_equal_parameters_share_an_experiment():
     experiments = plan(cases("table1", PRESET), needed_stages(), PRESET)
     assert len(experiments) == 4  # baseline, CutMix, Mixup and both Diff-Mix; Real-filtering; Real-guidance; DA-Fusion
     assert experiments[0].name == f"table1-baseline-{experiments[0].mark}"
@@ -222,6 +158,30 @@ def test_a_row_recorded_earlier_stands_where_its_experiment_is_absent(tmp_path):
     row = record(case, table.columns, needed_stages(), {}, recorded(path, table.columns), {})
     assert row == measured | {"name": case.name, "arm": "diffmix", "paper": case.paper}
     assert recorded(path, {"other": "evaluate arms"}) == {}
+
+
+def test_a_record_of_another_arm_does_not_serve_a_row():
+    one = case_of("table1", "Diff-Mix")
+    other = case_of("table1", "CutMix")  # of the same experiment
+    earlier: dict[str, dict[str, Record]] = {marks(one, needed_stages())[0]: {one.arm: {}}}
+    assert lacking([one, other], needed_stages(), {}, earlier) == [other]
+    assert lacking([one, other], needed_stages(), dict.fromkeys(earlier, "ref"), earlier) == []
+
+
+def test_minutes_are_those_of_the_experiments_not_of_the_rows():
+    chosen = cases("table1", PRESET)
+    first, second, *_ = [experiment.mark for experiment in plan(chosen, needed_stages(), PRESET)]
+    cost = spent(chosen, needed_stages(), {first: 90.0, second: 60.0, "another0": 600.0})
+    assert str(cost) == "4 experiments (of which 2 have no time), 2.5 min in all"
+
+
+def test_what_waits_in_the_queue_before_the_rows_is_told(monkeypatch, capsys):
+    chosen = cases("table1", PRESET)
+    own, *_ = [experiment.mark for experiment in plan(chosen, needed_stages(), PRESET)]
+    states = {own: "Queued", "aaaaaaaa": "Queued", "bbbbbbbb": "Failed"}
+    monkeypatch.setattr(queue, "entries", lambda: {mark: Entry("", state, False) for mark, state in states.items()})
+    announce(chosen, chosen, needed_stages())
+    assert "1 others wait in DVC's queue before these; `dvc queue remove --queued`" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("number", "text"), [(91.4, "91.40"), (2957, "2,957"), (None, "")])

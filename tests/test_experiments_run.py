@@ -12,124 +12,10 @@ from pathlib import Path
 import pytest
 
 from tests.closure import ROOT
+from tests.experiments_project import FILES
 from tests.test_pipeline import GIT
 
 ENVIRONMENT = os.environ | GIT | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-FILES = {
-    ".gitignore": "/data/*\n__pycache__/\n",
-    "presets/toybirds.yaml": """
-seed: 0
-synth: {gamma: 0.5}
-train: {trials: 2, pause: 0, finish: true}
-arms: {real: {baseline: {mix: none}, cutmix: {mix: cutmix}}, synthetic: {diffmix: {p: 0.5}}}
-evaluate: {many: 3, few: 2, bootstrap: 200}
-""",
-    "dvc.yaml": """
-stages:
-  download: {cmd: python -m stages.tiny download, deps: [stages/tiny.py], outs: [data/download]}
-  subsample: {cmd: python -m stages.tiny subsample, deps: [stages/tiny.py], params: [seed], outs: [data/subsample]}
-  train_real:
-    foreach: ${arms.real}
-    do:
-      cmd: python -m stages.tiny train ${key}
-      deps: [data/subsample, stages/tiny.py]
-      params: [train.trials, "arms.real.${key}.mix"]
-      outs: ["data/train/${key}"]
-  train:
-    foreach: ${arms.synthetic}
-    do:
-      cmd: python -m stages.tiny train ${key}
-      deps: [data/subsample, stages/tiny.py]
-      params: [train.trials, train.pause, train.finish, synth.gamma, "arms.synthetic.${key}.p"]
-      outs: ["data/train/${key}"]
-  evaluate:
-    cmd: python -m stages.tiny evaluate
-    deps: [data/download, data/train, stages/tiny.py]
-    params: [arms, evaluate.many, evaluate.few, evaluate.bootstrap]
-    metrics: [{metrics/evaluate.json: {cache: false}}]
-  assess:
-    cmd: python -m stages.tiny assess
-    deps: [data/subsample, stages/tiny.py]
-    outs: [data/assess]
-    metrics: [{metrics/assess.json: {cache: false}}]
-""",
-    "stages/tiny.py": '''
-"""Arms are right on a quarter of the images, synthetic ones on gamma of them."""
-import json, sys, time
-from pathlib import Path
-import yaml
-
-PARAMS = yaml.safe_load(Path("params.yaml").read_text())
-RULE = PARAMS["train"]
-
-def write(path, text):
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    Path(path).write_text(text)
-
-def share(arm):
-    return PARAMS["synth"]["gamma"] if arm in PARAMS["arms"]["synthetic"] else 0.25
-
-def train(arm):
-    if arm == "diffmix":
-        time.sleep(RULE["pause"])
-        RULE["finish"] or sys.exit("stopped on purpose")
-    right = 40 * share(arm)
-    lines = [f"{t},test,k{n:02d},{n % 4},{n % 4 + (n >= right)}," for t in range(RULE["trials"]) for n in range(40)]
-    write(f"data/train/{arm}/predictions.csv", "\\n".join(["trial,split,key,label,predicted,group", *lines]) + "\\n")
-
-def evaluate():
-    top1 = {path.name: 100 * share(path.name) for path in Path("data/train").iterdir()}
-    gain = {arm: {"top1": value - 25, "top1_ci": [1, 2]} for arm, value in top1.items() if arm != "baseline"}
-    write("metrics/evaluate.json", json.dumps({"arms": {arm: {"top1": v} for arm, v in top1.items()}, "gain": gain}))
-
-def assess():
-    rows = "".join(f"{n},{int(n > 1)},{int(n > 2)}\\n" for n in range(8))
-    write("data/assess/images.csv", "key,kept,faithful\\n" + rows)
-    write("metrics/assess.json", json.dumps({"faithfulness": {"all": 62.5}}))
-
-what, *arm = sys.argv[1:]
-if what == "download":
-    write("data/download/classes.csv", "index,name\\n0,a\\n1,b\\n2,c\\n3,d\\n")
-elif what == "subsample":
-    write("data/subsample/manifest.csv", "key,label\\n" + "".join(f"{n},{n % 4}\\n" for n in range(8)))
-else:
-    globals()[what](*arm)
-''',
-    "experiments/one.yaml": """
-title: One
-arms: [baseline, diffmix]
-arm: diffmix
-targets: [evaluate]
-columns: {top-1: "evaluate arms.{arm}.top1", gain: "evaluate gain.{arm}.top1"}
-rows:
-  - {name: baseline, arm: baseline, paper: {top-1: 12.5}}
-  - {name: Diff-Mix}
-  - {name: more, set: {synth.gamma: 0.75}}
-  - {name: broken, set: {train.finish: false}}
-""",
-    "experiments/two.yaml": """
-title: Two
-arms: [baseline, diffmix]
-arm: diffmix
-targets: [evaluate, assess]
-columns: {top-1: "evaluate arms.{arm}.top1", faithfulness: "assess faithfulness.all"}
-rows:
-  - {name: again, targets: [evaluate]} # the same as One's Diff-Mix
-  - {name: slow, set: {train.pause: 12}}
-""",
-    "experiments/claims.yaml": """
-title: Claims
-margin: 2.0
-claims:
-  a:
-    text: more is more
-    source: by construction
-    parts:
-      - {better: one/more, worse: one/baseline, measure: top1}
-      - {better: one/more, worse: [one/Diff-Mix, one/baseline], measure: medium}
-  b: {text: the filter is right, source: by construction, parts: [{row: two/slow, column: faithful}]}
-""",
-}
 
 
 def call(folder: Path, *command: str, status: int = 0) -> str:
@@ -157,9 +43,9 @@ def refs(folder: Path) -> list[str]:
 def project(tmp_path_factory) -> Path:
     """A repository whose stages are tiny, with this project's experiments/*.py and shared modules."""
     folder = tmp_path_factory.mktemp("experiments")
-    for path, text in FILES.items():
-        (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        (folder / path).write_text(text.lstrip())
+    for name, text in FILES.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text.lstrip())
     shutil.copytree(ROOT / "stages/shared", folder / "stages/shared", ignore=shutil.ignore_patterns("__pycache__"))
     for path in [*(ROOT / "experiments").glob("*.py"), ROOT / "stages/__init__.py"]:
         shutil.copy(path, folder / path.relative_to(ROOT))
@@ -227,6 +113,7 @@ def test_claims_are_measured_across_experiments(project, first):
     claims = json.loads((project / "metrics/claims.json").read_text())["claims"]
     assert [part["difference"][0] for part in claims["a"]["parts"]] == [50.0, 37.5]  # 75 - 25; 75 - (50 + 25) / 2
     assert [claim["verdict"] for claim in claims.values()] == ["holds", "holds"]
+    assert json.loads((project / "metrics/claims.json").read_text())["experiments"] == 3  # two of One, and Two's slow
 
 
 def test_a_changed_file_is_refused_before_anything_is_queued(project, first):
@@ -236,6 +123,17 @@ def test_a_changed_file_is_refused_before_anything_is_queued(project, first):
     output = run(project, "one", "more", status=1)
     code.write_text(text)
     assert "stages/tiny.py: differs from the last commit; commit (or stash) first" in output
+
+
+def test_a_change_that_no_result_depends_on_is_not_refused(project, first):
+    """And the experiments' minutes are told at the end."""
+    ignored = project / ".gitignore"
+    text = ignored.read_text()
+    ignored.write_text(text + "# changed\n")
+    output = run(project, "one", "broken", status=1)
+    ignored.write_text(text)
+    assert "stopped on purpose" in output
+    assert "1 experiments (of which 1 have no time), 0 min in all" in output
 
 
 def test_a_fresh_clone_has_the_recorded_rows_and_claims(project, first, tmp_path):

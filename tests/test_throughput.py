@@ -3,9 +3,11 @@
 from pathlib import Path
 
 import pytest
+import yaml
 
-from experiments.recipes import parse, read_recipe
-from experiments.throughput import Bench, Recipe, make_rows, measure, render, tabulate
+from experiments.recipes import parse, read_preset, read_recipe
+from experiments.throughput import Bench, Recipe, check_preset, make_rows, measure, render, tabulate
+from stages.shared.errors import BadInput
 from stages.shared.methods import METHODS
 from stages.shared.pretrained import Pretrained
 from stages.shared.translation import load_translator
@@ -24,8 +26,21 @@ def test_ratios_are_against_diff_mix_as_the_papers_are():
 
 
 def test_the_page_shows_rates_beside_the_papers():
-    page = render(RECIPE, tabulate(RECIPE, RATES), "a machine")
+    page = render(RECIPE, tabulate(RECIPE, RATES), "photos", "a machine")
     assert "| Real-filtering | 10.0 | 0.25 | 2,957 | 0.71 |" in page
+    assert "Ours: preset photos, a machine; the median of 3 rounds of 384 images." in page
+
+
+def test_a_workspace_with_another_presets_parameters_is_refused(tmp_path, monkeypatch):
+    params = read_preset("toybirds")
+    (tmp_path / "presets").mkdir()
+    (tmp_path / "presets/photos.yaml").write_text(yaml.safe_dump(params))
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
+    monkeypatch.chdir(tmp_path)
+    check_preset("photos")
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params | {"seed": 1}))
+    with pytest.raises(BadInput, match=r"params\.yaml: is not presets/photos\.yaml"):
+        check_preset("photos")
 
 
 @pytest.mark.parametrize("method", ["diff-mix", "da-fusion"])
