@@ -31,6 +31,7 @@ from stages.datasets.toybirds_tables import SIZE, render_species
 from stages.datasets.toyscenes import WITH, WITHOUT, Corpus, render_corpus
 from stages.pretraining.architectures import TOKENS, make_clip, make_scheduler, make_text_encoder, make_unet, make_vae
 from stages.pretraining.training import train
+from stages.shared.checkpoint import save_checkpoint
 from stages.shared.errors import BadInput
 from stages.shared.judge import Judge, make_judge, save_judge
 from stages.shared.runtime import device
@@ -108,9 +109,8 @@ def encode_all(vae: AutoencoderKL, images: np.ndarray) -> Tensor:
     if not path.exists():
         batches = torch.arange(len(images)).split(250)
         means = [vae.encode(pixels(images, rows)).latent_dist.mean.cpu() for rows in tqdm(batches, desc="encode")]
-        torch.save(torch.cat(means).contiguous(), path.with_suffix(".new"))
-        path.with_suffix(".new").replace(path)
-    latents = torch.load(path, weights_only=True)
+        save_checkpoint({"latents": torch.cat(means).contiguous()}, path)
+    latents = torch.load(path, weights_only=True)["latents"]
     vae.register_to_config(scaling_factor=round(1 / float(latents.std()), 4))
     return latents * vae.config.scaling_factor
 

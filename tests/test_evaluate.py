@@ -15,32 +15,13 @@ from stages.shared.errors import BadInput
 from stages.shared.measures import Answers
 from stages.shared.params import pick
 from stages.shared.tables import write_classes, write_manifest
+from tests.answers import COUNTS, OOD, TEST, flip
 
-GROUPS = ["landbird_land", "landbird_water", "waterbird_land", "waterbird_water"]
 TREE: dict[str, Any] = {
     "evaluate": {"many": 10, "few": 5, "bootstrap": 200},
     "arms": {"real": {"baseline": {}}, "synthetic": {"diffmix": {"p": 0.5}}},
 }
-TEST = Answers(
-    keys=np.arange(4).astype(str),
-    labels=np.array([0, 0, 1, 2]),
-    groups=np.array([""] * 4),
-    predicted=np.array([[0, 0, 1, 1], [0, 1, 0, 2]]),  # correct: 1 1 1 0 and 1 0 0 1
-)
-OOD = Answers(
-    keys=np.arange(8).astype(str),
-    labels=np.array([0, 0, 1, 1, 2, 2, 2, 2]),
-    groups=np.repeat(GROUPS, 2),
-    predicted=np.array([[0, 0, 1, 0, 0, 0, 2, 0], [0, 0, 1, 1, 0, 2, 0, 0]]),  # groups: 4/4, 3/4, 1/4, 1/4
-)
-COUNTS = np.array([11, 10, 4])
 OPTIONS = Evaluate(many=10, few=5, bootstrap=200)
-
-
-def flip(answers: Answers, wrong_to_right: bool) -> Answers:
-    """The same, all right or all wrong."""
-    labels = np.broadcast_to(answers.labels, answers.predicted.shape)
-    return answers._replace(predicted=labels if wrong_to_right else labels + 1)
 
 
 def test_without_ood_and_without_shot_groups_their_keys_are_absent():

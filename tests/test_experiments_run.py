@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -55,6 +57,15 @@ def project(tmp_path_factory) -> Path:
     call(folder, "git", "add", "-A")
     call(folder, "git", "commit", "-qm", "tiny")
     return folder
+
+
+@contextmanager
+def changed(path: Path) -> Iterator[None]:
+    """A comment more, for a while."""
+    text = path.read_text()
+    path.write_text(text + "\n# changed\n")
+    yield
+    path.write_text(text)
 
 
 @pytest.fixture(scope="module")
@@ -117,21 +128,15 @@ def test_claims_are_measured_across_experiments(project, first):
 
 
 def test_a_changed_file_is_refused_before_anything_is_queued(project, first):
-    code = project / "stages/tiny.py"
-    text = code.read_text()
-    code.write_text(text + "\n# changed\n")
-    output = run(project, "one", "more", status=1)
-    code.write_text(text)
+    with changed(project / "stages/tiny.py"):
+        output = run(project, "one", "more", status=1)
     assert "stages/tiny.py: differs from the last commit; commit (or stash) first" in output
 
 
 def test_a_change_that_no_result_depends_on_is_not_refused(project, first):
     """And the experiments' minutes are told at the end."""
-    ignored = project / ".gitignore"
-    text = ignored.read_text()
-    ignored.write_text(text + "# changed\n")
-    output = run(project, "one", "broken", status=1)
-    ignored.write_text(text)
+    with changed(project / ".gitignore"):
+        output = run(project, "one", "broken", status=1)
     assert "stopped on purpose" in output
     assert "1 experiments (of which 1 have no time), 0 min in all" in output
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
+from stages.shared.checkpoint import save_checkpoint
 from stages.shared.runtime import device
 
 CHECKPOINT_SECONDS = 300
@@ -56,7 +57,6 @@ def train(
         if step + 1 == steps or (not losses and time.monotonic() - last_save > CHECKPOINT_SECONDS):
             last_save = time.monotonic()
             saved = {"state": state.state_dict(), "optimizer": optimizer.state_dict(), "ramp": ramp.state_dict()}
-            torch.save({**saved, "curve": curve, "step": step + 1}, path.with_suffix(".new"))
-            path.with_suffix(".new").replace(path)
+            save_checkpoint({**saved, "curve": curve, "step": step + 1}, path)
     model.load_state_dict(average.module.state_dict())
     return curve
