@@ -26,6 +26,13 @@ lint: env  ## Check style and types
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy stages experiments benchmarks
 
+gate: env  ## Check that dvc.lock and metrics belong to this commit (needs no data)
+	$(VENV)/bin/python -m experiments.gate
+
+verify: env  ## Run all stages anew in a clone of the last commit, and compare
+	$(VENV)/bin/python -m experiments.verify $(if $(PRESET),--preset $(PRESET)) \
+		$(if $(TOLERANCE),--tolerance $(TOLERANCE)) $(if $(AGAIN),--again)
+
 $(EXPERIMENTS): env
 	$(VENV)/bin/python -m experiments.run $@
 
@@ -35,4 +42,4 @@ pretrain: env  ## Train the embedded base anew (hours on a CPU)
 clean:  ## Remove the environment and work in progress
 	rm -rf $(VENV) .work
 
-.PHONY: help env repro test lint pretrain clean $(EXPERIMENTS)
+.PHONY: help env repro test lint gate verify pretrain clean $(EXPERIMENTS)

@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from stages.shared.errors import BadInput
+from stages.shared.params import lookup
 
 PIPELINE = Path("dvc.yaml")
 WITHOUT_RESULT = {"check"}
@@ -87,16 +88,6 @@ def sources(behind: Stages, stages: Stages, root: Path = Path()) -> list[Path]:
         found = path.rglob("*") if path.is_dir() else [path]
         files |= {file.relative_to(root) for file in found if file.is_file() and "__pycache__" not in file.parts}
     return sorted(files)
-
-
-def lookup(params: dict[str, Any], path: str) -> Any:
-    """Raises BadInput for a path that the file does not have."""
-    node: Any = params
-    for step in path.split("."):
-        if not isinstance(node, dict) or step not in node:
-            raise BadInput(f"params.yaml: {path} is missing; take its line from presets/toybirds.yaml")
-        node = node[step]
-    return node
 
 
 @cache

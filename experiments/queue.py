@@ -46,16 +46,20 @@ def dvc(*words: str, status: int | None = 0) -> str:
 
     In a session of its own: Ctrl-C must not hit DVC while it has the workspace's changes stashed away.
     """
-    paths = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])  # the queue calls `dvc`
-    command, environment = [sys.executable, "-m", "dvc", *words], os.environ | {"PATH": paths}
+    command = [sys.executable, "-m", "dvc", *words]
     with TemporaryFile("w+") as said:  # no pipe: the workers that DVC leaves behind would hold it open
-        done = subprocess.run(command, env=environment, start_new_session=True, stdout=said, stderr=subprocess.STDOUT)
+        done = subprocess.run(command, env=environment(), start_new_session=True, stdout=said, stderr=subprocess.STDOUT)
         said.seek(0)
         text = said.read()
     if status is not None and done.returncode != status:
         last = " ".join(text.split()[-60:])
         raise BadInput(f"dvc {' '.join(words[:2])}: failed ({last}); mend that and call again")
     return text
+
+
+def environment() -> dict[str, str]:
+    """This process's, with this Python's own programs first: the queue calls `dvc`, and stages call `python`."""
+    return os.environ | {"PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])}
 
 
 def git(*words: str) -> str:

@@ -22,7 +22,7 @@ from experiments.results import folder, show_printed, write_json
 from stages.shared.errors import BadInput
 from stages.shared.methods import METHODS, Method, Name, read_strategy
 from stages.shared.params import Section, load, read
-from stages.shared.runtime import batch_size, device, precision
+from stages.shared.runtime import device, precision
 from stages.shared.tables import Table, read_classes, read_manifest
 from stages.shared.translation import DATA, SOURCES, load_translator
 from stages.synthesize import Params, Synth, synthesize
@@ -79,7 +79,7 @@ def time_rows(bench: Bench, rows: pd.DataFrame, steps: int | None) -> float:
 def measure(recipe: Recipe, bench: Bench) -> dict[str, float]:
     """Images per second by row, the median of the rounds; a round goes through all rows, so that none has luck."""
     plans = {row.name: make_rows(METHODS[row.method], recipe.images, bench.table, bench.classes) for row in recipe.rows}
-    time_rows(bench, plans[recipe.rows[0].name].head(WARM_UP * batch_size()), None)
+    time_rows(bench, plans[recipe.rows[0].name].head(WARM_UP * bench.synth.batch), None)
     seconds: dict[str, list[float]] = {row.name: [] for row in recipe.rows}
     with tqdm(total=recipe.rounds * len(recipe.rows), desc="throughput", unit="row") as bar:
         for _ in range(recipe.rounds):
@@ -105,11 +105,11 @@ def open_bench() -> Bench:
     return Bench(pipeline, states, table, len(classes), params.synth)
 
 
-def machine() -> str:
+def machine(batch: int) -> str:
     """What the rates were measured on, in words."""
     where = device()
     name = torch.cuda.get_device_name(where) if where.type == "cuda" else f"{os.cpu_count()} {platform.machine()} cores"
-    return f"{name}, {str(precision()).removeprefix('torch.')}, batches of {batch_size()}"
+    return f"{name}, {str(precision()).removeprefix('torch.')}, batches of {batch}"
 
 
 def tabulate(recipe: Recipe, rates: dict[str, float]) -> list[dict[str, Any]]:
@@ -144,8 +144,9 @@ def render(recipe: Recipe, rows: list[dict[str, Any]], preset: str, where: str) 
 def run(preset: str) -> None:
     check_preset(preset)
     recipe: Recipe = parse(Recipe, read_recipe("table11"), "table11")
-    rows = tabulate(recipe, measure(recipe, open_bench()))
+    bench = open_bench()
+    rows, where = tabulate(recipe, measure(recipe, bench)), machine(bench.synth.batch)
     path, content = folder(preset) / "table11.json", {"title": recipe.title, "note": recipe.note, "preset": preset}
-    write_json(path, content | {"machine": machine(), "rows": rows})
-    path.with_suffix(".md").write_text(render(recipe, rows, preset, machine()))
+    write_json(path, content | {"machine": where, "rows": rows})
+    path.with_suffix(".md").write_text(render(recipe, rows, preset, where))
     print(f"wrote {path} and {path.with_suffix('.md')}")

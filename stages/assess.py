@@ -24,7 +24,7 @@ from stages.shared.judge import load_judge, recognised
 from stages.shared.params import Section, load
 from stages.shared.pretrained import Pretrained
 from stages.shared.prompts import class_prompts
-from stages.shared.runtime import batch_size, seed_everything
+from stages.shared.runtime import BATCH, seed_everything
 from stages.shared.tables import Table, read_classes, read_manifest, write_manifest
 
 DATA, SOURCES, IMAGES, FILTERED = (Path(f"data/{name}") for name in ("download", "subsample", "synthesize", "filter"))
@@ -86,8 +86,8 @@ def read_images() -> Table:
 def judge_images(table: Table) -> np.ndarray:
     """1 where the judge sees the target in the image, else 0, int (n,)."""
     judge, seen = load_judge(JUDGE), []
-    for first in range(0, len(table), batch_size()):
-        rows = range(first, min(first + batch_size(), len(table)))
+    for first in range(0, len(table), BATCH):
+        rows = range(first, min(first + BATCH, len(table)))
         seen.append(recognised(judge, np.stack([np.asarray(table.image(row)) for row in rows])))
     return (np.concatenate(seen) == table.rows["target_label"]).to_numpy().astype(int)
 

@@ -25,7 +25,7 @@ from stages.shared.mosaics import Cell, mosaic
 from stages.shared.params import Section, load
 from stages.shared.pretrained import Pretrained
 from stages.shared.prompts import Strategy
-from stages.shared.runtime import batch_size, seed_everything
+from stages.shared.runtime import seed_everything
 from stages.shared.tables import Table, read_classes, read_manifest
 from stages.shared.translation import (
     DATA,
@@ -91,10 +91,10 @@ def examine(rows: pd.DataFrame, classes: pd.DataFrame, strategy: Strategy, param
     resolution = params.synth.resolution
     pipeline, states = load_translator(params.base, classes, strategy, resolution)
     weights = class_weights(pipeline.tokenizer, classes, strategy)
-    references = References(pipeline, Table(DATA / "train"), rows["source_key"], resolution)
+    references = References(pipeline, Table(DATA / "train"), rows["source_key"], params.synth)
     masks = read_masks(rows["source_key"], resolution)
     found: dict[Any, Example] = {}
-    for batch in buckets(rows, batch_size()):
+    for batch in buckets(rows, params.synth.batch):
         with record_attention(pipeline, weights[batch["target_label"].tolist()], resolution) as record:
             translations = translate_rows(pipeline, references, states, batch, params.synth)
         maps, originals = enlarge(record.maps(), resolution).numpy(), references.images(batch["source_key"])

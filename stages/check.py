@@ -5,6 +5,7 @@ stale by it.
 """
 
 import difflib
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from stages import (
     train,
 )
 from stages.shared.errors import BadInput
-from stages.shared.params import PATH, Section, leaves, pick, read
+from stages.shared.params import PATH, Section, leaves, pick, quoted, read, shortened
 from stages.shared.translation import check_steps
 
 OUTPUT = Path("data/check/ok")
@@ -66,8 +67,8 @@ def check(tree: dict[str, Any]) -> None:
     for path in paths(tree):
         if path not in known:
             close = difflib.get_close_matches(path, sorted(known), n=1)
-            hint = f"did you mean {close[0]}?" if close else "take it out"
-            raise BadInput(f"{PATH}: {path} is no parameter of any stage; {hint}")
+            hint = f"did you mean {shortened(close[0])}?" if close else "take it out"
+            raise BadInput(f"{PATH}: {shortened(path)} is no parameter of any stage; {hint}")
     for model, places in declarations(tree):
         pick(model, tree, places)
     chosen, made = method.resolve(pick(method.Params, tree)), pick(synthesize.Params, tree).synth
@@ -86,8 +87,8 @@ def first_arm(tree: dict[str, Any]) -> str:
 
 def check_model(section: str, model: dict[str, Any], file: str) -> None:
     """Raises BadInput for a folder that holds no model, and for a hub id without its commit."""
-    where, folder = f"{PATH}: {section}.id: {model['id']!r}", Path(model["id"])
-    if folder.is_dir():
+    where, folder = f"{PATH}: {section}.id: {quoted(model['id'])}", Path(model["id"])
+    if os.path.isdir(folder):  # unlike Path.is_dir, says no to a name that is too long
         if not (folder / file).is_file():
             raise BadInput(f"{where} holds no {file}; name the folder that does")
     elif model["revision"] is None:

@@ -16,12 +16,12 @@ from pydantic import Field, field_validator, model_validator
 
 from stages.shared.errors import BadInput
 from stages.shared.measures import Splits, draw_weights, measure_arm, measure_gain, paired, read_answers, shot_groups
-from stages.shared.params import Section, load
+from stages.shared.params import Section, load, quoted
 from stages.shared.tables import read_classes, read_manifest
 
 DATA, METRICS = Path("data"), Path("metrics")
 BASELINE = "baseline"
-ARM_NAME = re.compile(r"[A-Za-z0-9_-]+")  # a word of a command, of a parameter's path and of a file's name
+ARM_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")  # a word of a command, of a parameter's path, a file's name
 PER_CLASS_COLUMNS = ["class", "train_images"]
 CURVE_COLUMNS = ["trial", "epoch", "loss", "accuracy", "learning_rate"]
 
@@ -50,8 +50,9 @@ class Params(Section):
             raise ValueError("real must hold the arm baseline, against which gains are measured")
         names = arm_names(arms)
         if odd := [name for name in names if not ARM_NAME.fullmatch(str(name)) or name in PER_CLASS_COLUMNS]:
-            raise ValueError(f"{odd[0]!r} cannot be an arm's name; use letters, digits, - and _")
-        if twice := [name for name in names if names.count(name) > 1]:
+            raise ValueError(f"{quoted(odd[0])} cannot be an arm's name; use at most 64 letters, digits, - and _")
+        spelled = [name.lower() for name in names]  # as some file systems do
+        if twice := [name for name, low in zip(names, spelled, strict=True) if spelled.count(low) > 1]:
             raise ValueError(f"{twice[0]} stands there twice; give each arm a name of its own")
         return arms
 
@@ -154,7 +155,7 @@ def confusion(answers: dict[str, Splits], names: pd.Series) -> pd.DataFrame:
 
 def main() -> None:
     params, classes = load(Params), read_classes(DATA / "download")
-    labels = read_manifest(DATA / "subsample")["label"]
+    labels = read_manifest(DATA / "subsample", classes=len(classes))["label"]
     counts = np.bincount(labels, minlength=len(classes))
     arms = arm_names(params.arms)
     answers = {arm: read_answers(DATA / "train" / arm / "predictions.csv") for arm in arms}

@@ -12,25 +12,34 @@ from pathlib import Path
 from tqdm import tqdm
 
 from stages.shared.errors import BadInput
-from stages.shared.tables import Table, image_suffix, read_classes, read_manifest
+from stages.shared.tables import REMAKE, Table, read_classes, read_manifest, shown
 
 IMAGES = {"subsample": "download/train", "filter": "synthesize"}  # tables that only choose rows of another
-UNSAFE = re.compile(r'[<>:"/\\|?*\x00-\x1f]|^[. ]|[. ]$')  # to one system or another
+UNSAFE = re.compile(
+    r'[<>:"/\\|?*\x00-\x1f]|^[. ]|[. ]$|^(con|prn|aux|nul|com\d|lpt\d)(?=\.|$)', re.IGNORECASE
+)  # to one system or another
+LONGEST = 200  # bytes of a class's name; most systems allow 255 in all
 
 
 def folder_names(names: list[str]) -> list[str]:
     """A folder name for each class: its own name, or, if any cannot be, all numbered and cleaned."""
     unlike = len({name.casefold() for name in names}) == len(names)
-    if unlike and not any(UNSAFE.search(name) or not name for name in names):
+    if unlike and not any(UNSAFE.search(name) or not 0 < len(name.encode()) <= LONGEST for name in names):
         return names
-    return [f"{index:04d}_{UNSAFE.sub('_', name)}" for index, name in enumerate(names)]
+    cut = [UNSAFE.sub("_", name).encode()[:LONGEST].decode(errors="ignore").rstrip(". ") for name in names]
+    return [f"{index:04d}_{name}" for index, name in enumerate(cut)]
 
 
 def open_table(folder: Path) -> tuple[Table, list[str]]:
     """The table and the names of its classes."""
     data = folder.parent.parent if folder.parent.name == "download" else folder.parent
     images = data / IMAGES[folder.name] if folder.name in IMAGES else folder
-    return Table(images, read_manifest(folder)), list(read_classes(data / "download")["name"])
+    rows, names = read_manifest(folder), list(read_classes(data / "download")["name"])
+    if strange := [key for key in rows["key"] if UNSAFE.search(key) or not key]:  # a file is called by it
+        raise BadInput(f"{folder}/manifest.csv: key {shown(strange[0])} cannot be a file's name; {REMAKE}")
+    if (rows["label"] >= len(names)).any():
+        raise BadInput(f"{folder}/manifest.csv: label {rows['label'].max()} has no name in classes.csv; {REMAKE}")
+    return Table(images, rows), names
 
 
 def export(source: Path, target: Path) -> None:
@@ -42,7 +51,7 @@ def export(source: Path, target: Path) -> None:
     for row, (key, label) in enumerate(zip(tqdm(table.rows["key"]), table.rows["label"], strict=True)):
         content = table.read(row)
         folders[label].mkdir(parents=True, exist_ok=True)
-        (folders[label] / f"{key}.{image_suffix(content)}").write_bytes(content)
+        (folders[label] / f"{key}.{table.suffix(row)}").write_bytes(content)
 
 
 def main() -> None:

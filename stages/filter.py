@@ -16,6 +16,7 @@ from stages.shared.clip import image_features, load_clip, logits, text_features
 from stages.shared.methods import Criterion, read_criterion
 from stages.shared.params import Section, load
 from stages.shared.pretrained import Pretrained
+from stages.shared.processes import launch, processes
 from stages.shared.prompts import class_prompts
 from stages.shared.runtime import seed_everything
 from stages.shared.tables import Table, read_classes, write_manifest
@@ -54,14 +55,8 @@ def split(rows: pd.DataFrame, drop: float) -> tuple[pd.DataFrame, pd.DataFrame]:
     return rows.drop(dropped.index), dropped
 
 
-def main() -> None:
-    params, table, classes, criterion = load(Params), Table(IMAGES), read_classes(CLASSES), read_criterion()
-    seed_everything(0)
-    model, processor = load_clip(params.clip)
-    texts = text_features(captions(criterion, classes), model, processor)
-    likeness = logits(image_features(table, model, processor), texts, model)
-    scores = confidence(likeness, criterion, table.rows["target_label"])
-    kept, dropped = split(table.rows.assign(score=scores.astype(float).round(6)), params.filter.drop)
+def write(rows: pd.DataFrame, scores: np.ndarray, drop: float) -> None:
+    kept, dropped = split(rows.assign(score=scores.astype(float).round(6)), drop)
     OUTPUT.mkdir(parents=True, exist_ok=True)
     write_manifest(OUTPUT, kept)
     write_manifest(OUTPUT, dropped, "dropped.csv")
@@ -71,6 +66,18 @@ def main() -> None:
     }  # fmt: skip
     METRICS.parent.mkdir(exist_ok=True)
     METRICS.write_text(json.dumps(summary, indent=1, sort_keys=True) + "\n")
+
+
+def main() -> None:
+    params, table, classes, criterion = load(Params), Table(IMAGES), read_classes(CLASSES), read_criterion()
+    launch()
+    seed_everything(0)
+    model, processor = load_clip(params.clip)
+    texts = text_features(captions(criterion, classes), model, processor)
+    likeness = logits(image_features(table, model, processor), texts, model)
+    scores = confidence(likeness, criterion, table.rows["target_label"])
+    if processes().is_main_process:
+        write(table.rows, scores, params.filter.drop)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from stages.shared.checkpoint import save_checkpoint
+from stages.shared.checkpoint import load_checkpoint, save_checkpoint
 from stages.shared.diffusion import (
     LORA_FILE,
     TOKENS_FOLDER,
@@ -27,17 +27,18 @@ from stages.shared.diffusion import (
     encode_moments,
     load_base,
 )
+from stages.shared.errors import BadInput
 from stages.shared.methods import RESOLVED, read_strategy
 from stages.shared.params import Section, load
 from stages.shared.pretrained import Pretrained
+from stages.shared.processes import common_folder, launch, processes, share, sum_gradients
 from stages.shared.prompts import Strategy, class_prompts, learns_lora, learns_tokens
-from stages.shared.runtime import batch_size, device, seed_everything
+from stages.shared.runtime import checkpoint_seconds, device, seed_everything
 from stages.shared.tables import Table, read_classes, read_manifest
-from stages.shared.work import fingerprint, publish, work_folder
+from stages.shared.work import fingerprint, publish
 
 SOURCES, DATA, OUTPUT = Path("data/subsample"), Path("data/download"), Path("data/finetune")
 LORA_TARGETS = ["to_q", "to_k", "to_v", "to_out.0"]  # every attention projection of the UNet
-CHECKPOINT_SECONDS = 60
 
 
 class Finetune(Section):
@@ -87,15 +88,22 @@ def add_lora(unet: UNet2DConditionModel, rank: int) -> list[nn.Parameter]:
     return [parameter for parameter in unet.parameters() if parameter.requires_grad]
 
 
-def diffusion_loss(pipeline, scheduler: DDPMScheduler, latents: Tensor, ids: Tensor, generator) -> Tensor:
-    """Eq. 1, for noise or velocity prediction, whichever the base was trained for."""
+def diffusion_loss(
+    pipeline, scheduler: DDPMScheduler, latents: Tensor, ids: Tensor, generator, mine: list[int]
+) -> Tensor:
+    """Eq. 1, for noise or velocity prediction, whichever the base was trained for.
+
+    All of the batch is drawn for; the loss is what its rows `mine` add to the batch's mean.
+    """
     noise = torch.randn(latents.shape, generator=generator)
     times = torch.randint(scheduler.config.num_train_timesteps, (len(latents),), generator=generator)
-    latents, noise, times, ids = (part.to(pipeline.device) for part in (latents, noise, times, ids))
+    share_of_batch = len(mine) / len(latents)
+    latents, noise, times, ids = (part[mine].to(pipeline.device) for part in (latents, noise, times, ids))
     noisy = scheduler.add_noise(latents, noise, times).contiguous(memory_format=torch.channels_last)
     predicted = pipeline.unet(noisy, times, pipeline.text_encoder(ids).last_hidden_state).sample
     velocity = scheduler.config.prediction_type == "v_prediction"
-    return F.mse_loss(predicted, scheduler.get_velocity(latents, noise, times) if velocity else noise)
+    target = scheduler.get_velocity(latents, noise, times) if velocity else noise
+    return share_of_batch * F.mse_loss(predicted, target)
 
 
 class Learner:
@@ -112,17 +120,20 @@ class Learner:
         self.parameters = [parameter for group in groups for parameter in group["params"]]
         self.optimizer = torch.optim.AdamW(groups, weight_decay=params.weight_decay)
 
-    def step(self, loss: Tensor) -> None:
+    def step(self, loss: Tensor) -> Tensor:
+        """Down the gradient of all processes' losses, which sum to the batch's; returns that."""
         self.optimizer.zero_grad()
         loss.backward()
+        total = sum_gradients(self.parameters, loss.detach())
         nn.utils.clip_grad_norm_(self.parameters, 1.0)
         self.optimizer.step()
+        return total
 
     def state(self, losses: list[float]) -> dict:
         return {"parameters": self.parameters, "optimizer": self.optimizer.state_dict(), "losses": losses}
 
     def restore(self, path: Path) -> list[float]:
-        state = torch.load(path, map_location=self.pipeline.device, weights_only=True)
+        state = load_checkpoint(path, self.pipeline.device)
         with torch.no_grad():
             for parameter, saved in zip(self.parameters, state["parameters"], strict=True):
                 parameter.copy_(saved)
@@ -142,8 +153,8 @@ class Learner:
 
 def prepare(learner: Learner, table: Table, classes: pd.DataFrame) -> tuple[tuple[Tensor, Tensor], Tensor]:
     """Latent moments of all images and of their mirror images, (2n, c, h, w) each, and token ids, (2n, length)."""
-    pipeline, resolution = learner.pipeline, learner.params.resolution
-    sides = [encode_moments(pipeline, table, range(len(table)), resolution, mirror) for mirror in (False, True)]
+    pipeline, rows, how = learner.pipeline, range(len(table)), (learner.params.resolution, learner.params.batch)
+    sides = [encode_moments(pipeline, table, rows, *how, mirror) for mirror in (False, True)]
     means, deviations = (torch.cat(parts) for parts in zip(*sides, strict=True))
     prompts = class_prompts(classes, learner.strategy)
     ids = pipeline.tokenizer(prompts, padding="max_length", truncation=True, return_tensors="pt").input_ids
@@ -158,7 +169,7 @@ def row_weights(labels: pd.Series, class_balanced: bool) -> Tensor:
 
 def finetune(learner: Learner, table: Table, classes: pd.DataFrame, seed: int, checkpoint: Path) -> list[float]:
     """The training loop; step k draws from generator (seed, k), so that a resumed run equals an unbroken one."""
-    params, pipeline = learner.params, learner.pipeline
+    params, pipeline, mine = learner.params, learner.pipeline, share(range(learner.params.batch))
     (means, deviations), ids = prepare(learner, table, classes)
     weights = row_weights(table.rows["label"], params.class_balanced).repeat(2)  # once more for the mirror images
     scheduler = DDPMScheduler.from_config(pipeline.scheduler.config)
@@ -169,33 +180,50 @@ def finetune(learner: Learner, table: Table, classes: pd.DataFrame, seed: int, c
         rows = torch.multinomial(weights, params.batch, replacement=True, generator=generator)
         sample = means[rows] + deviations[rows] * torch.randn(means[rows].shape, generator=generator)
         latents = sample * pipeline.vae.config.scaling_factor
-        loss = diffusion_loss(pipeline, scheduler, latents, ids[rows], generator)
-        learner.step(loss)
-        losses.append(loss.detach())  # a tensor until it is needed: `.item()` would wait for the GPU at every step
-        if time.monotonic() - saved > CHECKPOINT_SECONDS:
+        loss = learner.step(diffusion_loss(pipeline, scheduler, latents, ids[rows], generator, mine))
+        losses.append(loss)  # a tensor until it is needed: `.item()` would wait for the GPU at every step
+        if time.monotonic() - saved >= checkpoint_seconds():
             saved, losses = time.monotonic(), [float(value) for value in losses]
-            save_checkpoint(learner.state(losses), checkpoint)
+            if processes().is_main_process:
+                save_checkpoint(learner.state(losses), checkpoint)
     return [float(value) for value in losses]
+
+
+def check_share(batch: int) -> None:
+    """Raises BadInput where a process would have no part of a batch."""
+    if batch < processes().num_processes:
+        raise BadInput(
+            f"params.yaml: finetune.batch: {batch} images cannot be shared by {processes().num_processes} processes; "
+            "launch fewer, or raise it"
+        )
+
+
+def write(losses: list[float], learner: Learner | None, classes: pd.DataFrame, folder: Path) -> None:
+    folder.mkdir(exist_ok=True)
+    if learner is not None:
+        learner.save(folder, classes)
+    pd.DataFrame({"loss": losses}).round(5).to_csv(folder / "losses.csv", index_label="step", lineterminator="\n")
 
 
 def main() -> None:
     params, classes, strategy = load(Params), read_classes(DATA), read_strategy()
     table = Table(DATA / "train", read_manifest(SOURCES))
     inputs = [SOURCES, DATA / "train", DATA / "classes.csv", RESOLVED / "finetune.json", Path(params.base.id)]
-    mark = fingerprint(params, inputs, device(), batch_size())
-    with work_folder("finetune", mark) as work:
-        result = work / "result"
-        result.mkdir(exist_ok=True)
+    launch()
+    check_share(params.finetune.batch)
+    mark = fingerprint(params, inputs, device(), processes().num_processes)
+    with common_folder("finetune", mark) as work:
         losses: list[float] = []
+        learner: Learner | None = None
         if strategy != "none":
             seed_everything(params.seed)
             pipeline = load_base(params.base, torch.float32)
             check_resolution(pipeline, params.finetune.resolution, "finetune.resolution")
             learner = Learner(pipeline, classes, strategy, params.finetune)
             losses = finetune(learner, table, classes, params.seed, work / "checkpoint.pt")
-            learner.save(result, classes)
-        pd.DataFrame({"loss": losses}).round(5).to_csv(result / "losses.csv", index_label="step", lineterminator="\n")
-        publish(result, OUTPUT)
+        if processes().is_main_process:
+            write(losses, learner, classes, work / "result")
+            publish(work / "result", OUTPUT)
 
 
 if __name__ == "__main__":

@@ -78,7 +78,9 @@ def nearest_classes(table: Table, classes: int, clip: Pretrained) -> np.ndarray:
         load_clip,
         prototypes,
     )
+    from stages.shared.runtime import seed_everything
 
+    seed_everything(0)
     features = image_features(table, *load_clip(clip))
     directions = prototypes(features, table.rows["label"].tolist(), classes).numpy()
     likeness = directions @ directions.T
@@ -127,7 +129,8 @@ def _plan_class(rows: pd.DataFrame, target: int, size: int, choice: Choice, para
 
 
 def main() -> None:
-    params, rows, classes = load(Params), read_manifest(SOURCES), len(read_classes(DATA))
+    params, classes = load(Params), len(read_classes(DATA))
+    rows = read_manifest(SOURCES, classes=classes)
     mode, strength = read_mode()
     check_choice(mode, params.synth)
     adjacent = params.synth.pairing == "adjacent"

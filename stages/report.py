@@ -142,10 +142,11 @@ def read_csv(path: Path) -> pd.DataFrame:
 
 def read_images(gamma: float | list[float]) -> dict[str, Any]:
     """What the page shows of data/: classes, images beside their references, the filter's best and worst."""
-    classes, real = read_classes(DATA / "download"), read_manifest(DATA / "subsample")
+    classes = read_classes(DATA / "download")
     names = list(classes["name"])
+    real = read_manifest(DATA / "subsample", classes=len(names))
     kept, dropped = (
-        read_manifest(DATA / "filter", SYNTHETIC_COLUMNS, name) for name in ("manifest.csv", "dropped.csv")
+        read_manifest(DATA / "filter", SYNTHETIC_COLUMNS, name, len(names)) for name in ("manifest.csv", "dropped.csv")
     )
     strengths = read_manifest(DATA / "synthesize", ["strength"])["strength"].unique().tolist()
     best = kept.sort_values("score", ascending=False, kind="stable").head(SHOWN)

@@ -64,8 +64,9 @@ def count_images(rows: pd.DataFrame, names: list[str]) -> np.ndarray:
 
 def main() -> None:
     params = load(Params)
-    rows = read_manifest(SOURCE / "train")
-    sizes = wanted_sizes(count_images(rows, list(read_classes(SOURCE)["name"])), params.subset)
+    names = list(read_classes(SOURCE)["name"])
+    rows = read_manifest(SOURCE / "train", classes=len(names))
+    sizes = wanted_sizes(count_images(rows, names), params.subset)
     OUTPUT.mkdir(parents=True, exist_ok=True)
     write_manifest(OUTPUT, choose(rows, sizes, params.seed))
 

@@ -20,8 +20,9 @@ from stages.shared.errors import BadInput
 from stages.shared.methods import RESOLVED, Mode, read_strategy
 from stages.shared.params import Section, load
 from stages.shared.pretrained import Pretrained
+from stages.shared.processes import common_folder, launch, processes, share
 from stages.shared.prompts import Strategy
-from stages.shared.runtime import batch_size, device, precision, seed_everything
+from stages.shared.runtime import device, precision, seed_everything
 from stages.shared.tables import (
     SHARD_ROWS,
     Table,
@@ -45,7 +46,7 @@ from stages.shared.translation import (
     read_plan,
     translate_rows,
 )
-from stages.shared.work import fingerprint, publish, work_folder
+from stages.shared.work import fingerprint, publish
 
 OUTPUT = Path("data/synthesize")
 
@@ -88,42 +89,49 @@ def synthesize(
     pipeline, table: Table, states: Tensor, words: Tensor | None, rows: pd.DataFrame, synth: Synth, bar: tqdm
 ) -> list[bytes]:
     """The encoded images of `rows`, in their order; with `words` on the references' own backgrounds."""
-    references = References(pipeline, table, rows["source_key"], synth.resolution)
+    references = References(pipeline, table, rows["source_key"], synth)
     make = translate_rows if words is None else partial(translate_foreground, words=words)
     made: dict[str, bytes] = {}
     with ThreadPoolExecutor() as pool:  # encoders release the GIL
-        for batch in buckets(rows, batch_size()):
+        for batch in buckets(rows, synth.batch):
             images = make(pipeline, references, states, batch, synth)
             made.update(zip(batch["key"], pool.map(encode_png, images), strict=True))
             bar.update(len(batch))
     return [made[key] for key in rows["key"]]
 
 
-def make_shard(work: Path, shard: str, rows: pd.DataFrame, make: Callable[[pd.DataFrame], list[bytes]]) -> pd.DataFrame:
-    """Make a shard unless an earlier run finished it; returns its rows. The rename makes it whole or absent."""
-    manifest = work / f"{shard}.csv"
-    if not (manifest.exists() and (work / "result" / shard).exists()):
-        places = write_shard(
-            work / "unfinished", ((f"{k}.png", c) for k, c in zip(rows["key"], make(rows), strict=True))
-        )
-        (work / "unfinished").replace(work / "result" / shard)
-        placed = place_rows(rows.assign(label=rows["target_label"]), shard, places)
-        write_manifest(work, placed, "unfinished")
-        (work / "unfinished").replace(manifest)
-    return read_manifest(work, name=manifest.name)
+def is_made(work: Path, shard: str) -> bool:
+    return (work / f"{shard}.csv").exists() and (work / "result" / shard).exists()
+
+
+def make_shard(work: Path, shard: str, rows: pd.DataFrame, make: Callable[[pd.DataFrame], list[bytes]]) -> None:
+    """Make a shard and its part of the manifest, unless an earlier run has; renames make each whole or absent."""
+    if is_made(work, shard):
+        return
+    unfinished = work / f"{shard}.new"
+    places = write_shard(unfinished, ((f"{k}.png", c) for k, c in zip(rows["key"], make(rows), strict=True)))
+    unfinished.replace(work / "result" / shard)
+    placed = place_rows(rows.assign(label=rows["target_label"]), shard, places)
+    write_manifest(work, placed, unfinished.name)
+    unfinished.replace(work / f"{shard}.csv")
 
 
 def make_images(
     params: Params, plan: pd.DataFrame, table: Table, classes: pd.DataFrame, strategy: Strategy, work: Path
 ) -> pd.DataFrame:
-    """All shards of the plan, those that are there already left alone; returns the manifest."""
-    shards = [(shard_name(n // SHARD_ROWS), plan.iloc[n : n + SHARD_ROWS]) for n in range(0, len(plan), SHARD_ROWS)]
+    """All shards of the plan, those that are there already left alone, by all processes; returns the manifest."""
+    shards = {shard_name(n // SHARD_ROWS): plan.iloc[n : n + SHARD_ROWS] for n in range(0, len(plan), SHARD_ROWS)}
+    mine = share(list(shards))
     pipeline, states = load_translator(params.base, classes, strategy, params.synth.resolution)
     words = class_weights(pipeline.tokenizer, classes, strategy) if params.synth.keep_background else None
-    done = sum(len(rows) for shard, rows in shards if (work / f"{shard}.csv").exists())
-    with tqdm(total=len(plan), initial=done, desc="synthesize", unit="image") as bar:
+    done = sum(len(shards[shard]) for shard in mine if is_made(work, shard))
+    rows, place = sum(len(shards[shard]) for shard in mine), processes().process_index
+    with tqdm(total=rows, initial=done, desc="synthesize", unit="image", position=place) as bar:
         make = partial(synthesize, pipeline, table, states, words, synth=params.synth, bar=bar)
-        return pd.concat([make_shard(work, shard, rows, make) for shard, rows in shards])
+        for shard in mine:
+            make_shard(work, shard, shards[shard], make)
+    processes().wait_for_everyone()
+    return pd.concat([read_manifest(work, name=f"{shard}.csv") for shard in shards])
 
 
 def main() -> None:
@@ -133,12 +141,14 @@ def main() -> None:
         check_mode("gen", params.synth)
     method = RESOLVED / "finetune.json"
     inputs = [PLAN, SOURCES, DATA / "train", DATA / "classes.csv", FINETUNED, method, Path(params.base.id)]
-    mark = fingerprint(params, inputs, device(), precision(), batch_size())
-    with work_folder("synthesize", mark) as work:
+    launch()
+    with common_folder("synthesize", fingerprint(params, inputs, device(), precision())) as work:
         seed_everything(0)
         (work / "result").mkdir(exist_ok=True)
-        write_manifest(work / "result", make_images(params, plan, table, classes, strategy, work))
-        publish(work / "result", OUTPUT)
+        manifest = make_images(params, plan, table, classes, strategy, work)
+        if processes().is_main_process:
+            write_manifest(work / "result", manifest)
+            publish(work / "result", OUTPUT)
 
 
 if __name__ == "__main__":

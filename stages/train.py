@@ -28,11 +28,12 @@ from stages.shared.labels import clip_labels, soft_labels, target_labels
 from stages.shared.methods import Method
 from stages.shared.params import PATH, Section, load, read
 from stages.shared.pretrained import Pretrained
-from stages.shared.runtime import batch_size, device, precision
+from stages.shared.processes import common_folder, launch, processes, share
+from stages.shared.runtime import device, precision, seed_everything
 from stages.shared.soft_weights import Gamma, target_weight
 from stages.shared.tables import Table, read_classes, read_manifest
 from stages.shared.training_data import SYNTHETIC_COLUMNS, Data, Pictures, Pool, real_pool, synthetic_pool
-from stages.shared.work import fingerprint, publish, work_folder
+from stages.shared.work import fingerprint, publish
 
 DATA, METRICS = Path("data"), Path("metrics/train")
 COLUMNS = ["epoch", "loss", "accuracy", "learning_rate"]
@@ -57,7 +58,8 @@ class SyntheticParams(RealParams):
 def load_params(group: str, arm: str) -> RealParams:
     """Raises BadInput for an arm that params.yaml does not have."""
     arms = read().get("arms")
-    known = {f"{g} {name}" for g, names in (arms if isinstance(arms, dict) else {}).items() for name in names or ()}
+    groups = {g: names for g, names in (arms if isinstance(arms, dict) else {}).items() if isinstance(names, dict)}
+    known = {f"{g} {name}" for g, names in groups.items() for name in names}
     if f"{group} {arm}" not in known:
         raise BadInput(f"{PATH}: arms has no arm {group} {arm!r}; it has {', '.join(sorted(known)) or 'none'}")
     model = SyntheticParams if group == "synthetic" else RealParams
@@ -75,10 +77,12 @@ def load_data(params: RealParams) -> Data:
     """Raises BadInput, before anything is trained, where a table lacks what the arm needs."""
     resize, smoothing = params.train.resize, params.train.label_smoothing
     names = read_classes(DATA / "download")
-    real = real_pool(Table(DATA / "download/train", read_manifest(DATA / "subsample")), names, resize, smoothing)
+    real = real_pool(
+        Table(DATA / "download/train", read_manifest(DATA / "subsample", classes=len(names))), names, resize, smoothing
+    )
     if not isinstance(params, SyntheticParams):
         return Data(real)
-    table = Table(DATA / "synthesize", read_manifest(DATA / "filter", SYNTHETIC_COLUMNS))
+    table = Table(DATA / "synthesize", read_manifest(DATA / "filter", SYNTHETIC_COLUMNS, classes=len(names)))
     labels = label_synthetic(params, table, real.pictures.table, len(names))
     return Data(real, synthetic_pool(table, labels, resize, smoothing), params.arm.p)
 
@@ -93,11 +97,11 @@ def label_synthetic(params: SyntheticParams, table: Table, real: Table, classes:
     return soft_labels(table.rows, params.synth.gamma, strengths, classes)
 
 
-def load_tests(resize: int) -> dict[str, Pictures]:
+def load_tests(resize: int, classes: int) -> dict[str, Pictures]:
     """The splits that have images."""
     tables = {
-        "test": Table(DATA / "download/test", read_manifest(DATA / "download/test")),
-        "ood": Table(DATA / "download/ood", read_manifest(DATA / "download/ood", ["group"])),
+        "test": Table(DATA / "download/test", read_manifest(DATA / "download/test", classes=classes)),
+        "ood": Table(DATA / "download/ood", read_manifest(DATA / "download/ood", ["group"], classes=classes)),
     }
     return {split: Pictures(table, resize) for split, table in tables.items() if len(table)}
 
@@ -153,23 +157,34 @@ def write_metrics(curves: pd.DataFrame, path: Path) -> None:
     path.write_text(json.dumps(means, indent=2, sort_keys=True) + "\n")
 
 
-def train(params: RealParams, arm: str, work: Path) -> Path:
-    """Train and test all trials; returns the folder with what is to be published."""
-    result = work / "result"
-    result.mkdir(exist_ok=True)
-    data, tests, histories, predictions = load_data(params), load_tests(params.train.resize), [], []
+def train_trials(params: RealParams, data: Data, arm: str, work: Path) -> None:
+    """Train this process's trials; each leaves its last epoch in <work>/trial-<k>.pt."""
     teaches = isinstance(params, SyntheticParams) and params.arm.labels == "baseline"
-    epochs = params.train.trials * params.train.epochs * (1 + teaches)
-    with tqdm(total=epochs, desc=f"train {arm}", unit="epoch") as bar:
-        for trial in range(params.train.trials):
+    trials = share(range(params.train.trials))
+    epochs = len(trials) * params.train.epochs * (1 + teaches)
+    with tqdm(total=epochs, desc=f"train {arm}", unit="epoch", position=processes().process_index) as bar:
+        for trial in trials:
             seed = params.seed + trial
             if teaches:
                 teacher = train_teacher(params, data, seed, work / f"teacher-{trial}.pt", bar.update)
                 data = teach(data, teacher, params.train)
-            state = train_trial(params, data, seed, work / f"trial-{trial}.pt", bar.update)
-            histories.append(state["history"])
-            predictions.append(read_tests(state["network"], trial, tests, params.train))
-            save_file(weights(state["network"]), result / f"trial-{trial}.safetensors")
+            train_trial(params, data, seed, trial_file(work, trial), bar.update)
+
+
+def trial_file(work: Path, trial: int) -> Path:
+    return work / f"trial-{trial}.pt"
+
+
+def answer_tests(params: RealParams, data: Data, arm: str, work: Path) -> Path:
+    """Test what all processes have trained; returns the folder with what is to be published."""
+    result = work / "result"
+    result.mkdir(exist_ok=True)
+    tests, histories, predictions = load_tests(params.train.resize, data.real.labels.shape[1]), [], []
+    for trial in range(params.train.trials):
+        state = train_trial(params, data, params.seed + trial, trial_file(work, trial))  # finds it at its last epoch
+        histories.append(state["history"])
+        predictions.append(read_tests(state["network"], trial, tests, params.train))
+        save_file(weights(state["network"]), result / f"trial-{trial}.safetensors")
     pd.concat(predictions).to_csv(result / "predictions.csv", index=False, lineterminator="\n")
     write_metrics(write_curves(histories, result / "curves.csv"), METRICS / f"{arm}.json")
     return result
@@ -188,9 +203,15 @@ def inputs(params: RealParams) -> list[Path]:
 def main() -> None:
     group, arm = sys.argv[1:] if len(sys.argv) == 3 else ("", "")
     params = load_params(group, arm)
-    mark = fingerprint(params, inputs(params), device(), precision(), batch_size())  # CLIP's labels hang on the latter
-    with work_folder(f"train/{arm}", mark) as work:
-        publish(train(params, arm, work), DATA / "train" / arm)
+    launch()
+    mark = fingerprint(params, inputs(params), device(), precision())  # CLIP's labels hang on the latter
+    with common_folder(f"train/{arm}", mark) as work:
+        seed_everything(params.seed)
+        data = load_data(params)
+        train_trials(params, data, arm, work)
+        processes().wait_for_everyone()
+        if processes().is_main_process:
+            publish(answer_tests(params, data, arm, work), DATA / "train" / arm)
 
 
 if __name__ == "__main__":

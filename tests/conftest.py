@@ -1,6 +1,9 @@
 """Shared fixtures: the shipped base model, and a small training table."""
 
+import os
 from pathlib import Path
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is imported: workers share the cores
 
 import numpy as np
 import pandas as pd

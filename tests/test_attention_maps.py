@@ -28,7 +28,7 @@ from stages.shared.tables import Table, encode_png, write_table
 from stages.shared.translation import References, Sampling, encode_prompts, translate
 from tests.conftest import PIPELINE
 
-SAMPLING = Sampling(steps=10, guidance_scale=2.0, resolution=32)
+SAMPLING = Sampling(steps=10, guidance_scale=2.0, resolution=32, batch=32)
 PROMPT = "a photo of a blue bird"
 
 
@@ -48,7 +48,7 @@ def references(pipeline, folder, birds) -> tuple[References, pd.Series]:
     images = [encode_png(Image.fromarray(image)) for image, _ in birds]
     write_table(folder, images, pd.DataFrame({"label": [0] * len(images)}))
     table = Table(folder)
-    return References(pipeline, table, table.rows["key"], 32), table.rows["key"]
+    return References(pipeline, table, table.rows["key"], SAMPLING), table.rows["key"]
 
 
 def recorded(pipeline, latents: torch.Tensor, weights: torch.Tensor, strength: float, guidance: float = 2.0):

@@ -106,7 +106,7 @@ VARIANTS = {
 
 @pytest.mark.parametrize("params", VARIANTS.values(), ids=VARIANTS)
 def test_a_resumed_trial_equals_an_unbroken_one(data, tmp_path, monkeypatch, params):
-    monkeypatch.setattr(classifier, "CHECKPOINT_SECONDS", 0)
+    monkeypatch.setenv("DIFFMIX_CHECKPOINT", "0")
     unbroken = train_trial(params, data, 5, tmp_path / "unbroken.pt")
     torch.rand(3)  # what happens between is not to matter
     done = []

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from stages.shared import clip
 from stages.shared.clip import image_features, load_clip, logits, prototypes, text_features
 from stages.shared.pretrained import Pretrained
 from tests.conftest import CLIP
@@ -11,7 +12,7 @@ CAPTIONS = ["a photo with a bird on it", "a photo without a bird on it"]
 
 
 def test_the_scaled_similarities_are_those_of_the_whole_model(table, monkeypatch):
-    monkeypatch.setenv("DIFFMIX_BATCH", "4")
+    monkeypatch.setattr(clip, "BATCH", 4)
     model, processor = load_clip(Pretrained(id=CLIP, revision=None))
     ours = logits(image_features(table, model, processor), text_features(CAPTIONS, model, processor), model)
     images = [table.image(row) for row in range(len(table))]

@@ -41,6 +41,7 @@ INVALIDATES = {
     "synth.steps": AFTER_PLAN,
     "synth.guidance_scale": AFTER_PLAN,
     "synth.resolution": AFTER_PLAN,
+    "synth.batch": AFTER_PLAN,
     "synth.keep_background": AFTER_PLAN - {"attention"},
     "clip.": AFTER_PLAN | {"plan"},
     "filter.criterion": AFTER_METHOD | {"method"},

@@ -80,7 +80,9 @@ def world(tmp_path, monkeypatch) -> Path:
         Path(folder).mkdir(parents=True)
     write_classes(Path("data/download"), ["NA", "Tern, Little", "Küken"], "bird")
     labels = np.repeat(range(3), COUNTS)
-    rows = pd.DataFrame({"key": [f"{row:08d}" for row in range(len(labels))], "shard": "", "offset": 0, "size": 0})
+    rows = pd.DataFrame(
+        {"key": [f"{row:08d}" for row in range(len(labels))], "shard": "shard-00000.tar", "offset": 0, "size": 1}
+    )
     write_manifest(Path("data/subsample"), rows.assign(label=labels))
     write_predictions("baseline", {"test": TEST, "ood": OOD})
     write_predictions("diffmix", {"test": flip(TEST, True), "ood": OOD})

@@ -94,7 +94,7 @@ def test_our_loader_fuses_to_the_same_function(table, classes, tmp_path):
 
 def test_a_resumed_run_equals_an_unbroken_one(table, classes, tmp_path, monkeypatch):
     whole = learn("ti+db", table, classes, tmp_path / "a", steps=4)
-    monkeypatch.setattr("stages.finetune.CHECKPOINT_SECONDS", -1)
+    monkeypatch.setenv("DIFFMIX_CHECKPOINT", "0")
     (tmp_path / "b").mkdir()
     learn("ti+db", table, classes, tmp_path / "b", steps=2)
     resumed = learn("ti+db", table, classes, tmp_path / "b", steps=4)

@@ -169,7 +169,7 @@ def test_trials_publish_weights_that_differ(world, monkeypatch, group, arm):
 @pytest.mark.parametrize("saves", [1, 3, 5, 8, 11])
 def test_an_arm_interrupted_anywhere_publishes_the_same_bytes(world, monkeypatch, saves):
     """Two trials of teacher and pupil with three epochs each: twelve saves; the run is cut off at one of them."""
-    monkeypatch.setattr(classifier, "CHECKPOINT_SECONDS", 0)
+    monkeypatch.setenv("DIFFMIX_CHECKPOINT", "0")
     unbroken, left = contents(run_arm(monkeypatch, "synthetic", "taught")), [saves]
     metrics, save = contents(Path("metrics/train")), classifier.save_state
 
@@ -193,7 +193,7 @@ def test_the_published_weights_make_the_published_predictions(world, monkeypatch
     network = small_resnet(2)
     network.load_state_dict(load_file(output / "trial-1.safetensors"))
     normalise, params = build_network("small_resnet", 2, 8, False).children(), train.load_params("real", "baseline")
-    again = answer(torch.nn.Sequential(next(normalise), network), train.load_tests(8)["test"], params.train)
+    again = answer(torch.nn.Sequential(next(normalise), network), train.load_tests(8, 2)["test"], params.train)
     rows = pd.read_csv(output / "predictions.csv")
     expected = rows.loc[(rows["trial"] == 1) & (rows["split"] == "test"), "predicted"].tolist()
     assert again.argmax(1).tolist() == expected

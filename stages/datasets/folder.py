@@ -18,6 +18,7 @@ from stages.shared.errors import BadInput
 from stages.shared.params import Section
 
 log = logging.getLogger(__name__)
+UNPRINTABLE = ("Cc", "Cs", "Zl", "Zp")  # control characters, bytes that are no text, ends of a line or a paragraph
 Files = dict[str, list[Path]]  # the images of each class, by name
 
 
@@ -28,13 +29,19 @@ class Folder(Section):
 
 def read_folder(folder: Folder) -> Dataset:
     """List, split and check the photos; raises BadInput, naming the folder or file."""
-    root = _resolve(folder.path)
+    try:
+        return _read_tree(_resolve(folder.path), folder.test_share)
+    except OSError as error:
+        raise BadInput(f"{error.filename}: cannot be read ({error.strerror}); make it readable, or remove it") from None
+
+
+def _read_tree(root: Path, test_share: float) -> Dataset:
     split = (root / "train").is_dir() and (any(_subfolders(root / "train")) or (root / "test").is_dir())
     train = root / "train" if split else root
     test = root / "test" if train != root and (root / "test").is_dir() else None
     files = _list_train(train)
     if test is None:
-        train_files, test_files = _split(files, folder.test_share, train)
+        train_files, test_files = _split(files, test_share, train)
     else:
         train_files, test_files = files, _list_test(test, list(files))
     parts = {"train": train_files, "test": test_files}
@@ -45,8 +52,8 @@ def read_folder(folder: Folder) -> Dataset:
 def _resolve(path: str | None) -> Path:
     if path is None:
         raise BadInput("params.yaml: data.folder.path: it is null; set it to the folder that holds your photos")
-    root = Path(os.environ.get("DVC_ROOT", ".")) / Path(path).expanduser()
-    if not root.is_dir():
+    root = Path(os.environ.get("DVC_ROOT", "."), os.path.expanduser(path))  # as it stands, where no such user is known
+    if not os.path.isdir(root):  # unlike Path.is_dir, says no to a name that is too long
         raise BadInput(f"params.yaml: data.folder.path: there is no folder {root}; set it to the one with your photos")
     return root
 
@@ -56,11 +63,21 @@ def _list_train(folder: Path) -> Files:
     if len(files) < 2:
         raise BadInput(f"{folder}: holds {len(files)} class folders, at least 2 are needed; make one for each class")
     for name, paths in files.items():
-        if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in name):
+        if any(unicodedata.category(letter) in UNPRINTABLE for letter in name):
             raise BadInput(f"{str(folder / name)!r}: the name has unprintable characters; rename the folder")
         if not paths:
             raise BadInput(f"{folder / name}: holds no jpg, png or webp image; add some, or remove the folder")
+    _check_twins(folder, list(files))
     return files
+
+
+def _check_twins(folder: Path, names: list[str]) -> None:
+    """Raises BadInput for two names that differ in nothing that can be seen (Unicode normalisation)."""
+    composed: dict[str, str] = {}
+    for name in names:
+        twin = composed.setdefault(unicodedata.normalize("NFC", name), name)
+        if twin != name:
+            raise BadInput(f"{folder / name}: looks like another class ({twin!a}, {name!a}); rename one")
 
 
 def _list_test(folder: Path, classes: list[str]) -> Files:

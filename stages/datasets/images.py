@@ -4,10 +4,11 @@ import io
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, UnidentifiedImageError
 from PIL.ExifTags import Base
 from tqdm.contrib.concurrent import thread_map
 
@@ -16,6 +17,12 @@ from stages.shared.tables import encode_png
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
 FORMATS = {"JPEG", "MPO", "PNG", "WEBP"}  # MPO: a phone's JPEG with a second picture behind the first
+DECODED = (*FORMATS - {"MPO"}, "GIF", "BMP", "TIFF", "JPEG2000", "AVIF")  # whatever the suffix; never a script (EPS)
+TURNS = {  # by EXIF's orientation
+    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}  # fmt: skip
 WINDOW = 64  # images in memory at a time
 
 
@@ -33,13 +40,52 @@ def encode_images(paths: Sequence[Path]) -> Iterator[bytes]:
 
 def encode_image(path: Path) -> bytes:
     """The file as it is where every reader sees the same RGB picture in it; else upright, opaque RGB as PNG."""
-    content = path.read_bytes()
-    with Image.open(io.BytesIO(content)) as image:
-        upright = image.getexif().get(Base.Orientation, 1) == 1
+    with _opened(path) as (content, image):
         plain = image.mode in ("RGB", "L") and not image.has_transparency_data
-        if upright and plain and image.format in FORMATS:
+        if _orientation(image) == 1 and plain and image.format in FORMATS:
             return content
-        return encode_png(_opaque(ImageOps.exif_transpose(image)))
+        return encode_png(_picture(image))
+
+
+def _check(path: Path) -> None:
+    with _opened(path) as (content, image):
+        _picture(image)
+        if image.format == "PNG":  # Pillow decodes pixels without their checksums; libpng, say, would refuse them
+            Image.open(io.BytesIO(content)).verify()
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[bytes, Image.Image]]:
+    """The file's bytes and its picture, of an animation the first; whatever fails inside is the file's fault."""
+    if not path.is_file():  # a pipe would never end; a link may lead nowhere
+        raise BadInput(f"{path}: is not a file; remove or replace it")
+    content = b""
+    try:
+        content = path.read_bytes()
+        with Image.open(io.BytesIO(content), formats=DECODED) as image:
+            yield content, image
+    except Exception as error:  # decoders raise anything: OSError, SyntaxError, struct.error, DecompressionBombError
+        reason = " ".join(str(error).split())
+        if isinstance(error, UnidentifiedImageError):  # whose own words name a place in memory
+            reason = "cannot identify its format" if content else "the file is empty"
+        raise BadInput(f"{path}: is not a readable image ({reason}); remove or replace it") from None
+
+
+def _picture(image: Image.Image) -> Image.Image:
+    """All of its pixels, upright."""
+    turn = TURNS.get(_orientation(image))
+    return _opaque(image if turn is None else image.transpose(turn))
+
+
+def _orientation(image: Image.Image) -> int:
+    """EXIF's, 1 for upright; a block that cannot be read says nothing, as to every viewer."""
+    if image.format in ("PNG", "TIFF"):  # the one's block may follow its pixels, the other turns itself upright
+        image.load()  # out of the `try`: pixels that cannot be read are no matter of the block
+    try:
+        value = image.getexif().get(Base.Orientation, 1)
+    except Exception:  # struct.error, SyntaxError, ValueError
+        return 1
+    return value if isinstance(value, int) else 1
 
 
 def _opaque(image: Image.Image) -> Image.Image:
@@ -51,12 +97,3 @@ def _opaque(image: Image.Image) -> Image.Image:
     canvas = Image.new("RGBA", image.size, "white")
     canvas.alpha_composite(image.convert("RGBA"))
     return canvas.convert("RGB")
-
-
-def _check(path: Path) -> None:
-    try:
-        with Image.open(path) as image:
-            image.convert("RGB")
-    except Exception as error:  # decoders raise anything: OSError, SyntaxError, struct.error, DecompressionBombError
-        reason = "the file is empty" if path.stat().st_size == 0 else " ".join(str(error).split())
-        raise BadInput(f"{path}: is not a readable image ({reason}); remove or replace it") from None

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
-from stages.shared.checkpoint import save_checkpoint
+from stages.shared.checkpoint import load_checkpoint, save_checkpoint
 from stages.shared.runtime import device
 
 CHECKPOINT_SECONDS = 300
@@ -34,7 +34,7 @@ def train(
     state = nn.ModuleDict({"model": model, "average": average})
     curve, first = [], 0
     if path.exists():
-        saved = torch.load(path, map_location=device(), weights_only=True)
+        saved = load_checkpoint(path, device())
         state.load_state_dict(saved["state"])
         optimizer.load_state_dict(saved["optimizer"])
         ramp.load_state_dict(saved["ramp"])

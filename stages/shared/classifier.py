@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from stages.shared.checkpoint import save_checkpoint
+from stages.shared.checkpoint import load_checkpoint, save_checkpoint
 from stages.shared.mixing import CMO_REST, Mix, mix_batch, mix_probability
 from stages.shared.networks import VIT_PATCH, VIT_PRETRAINED_RESOLUTION, Architecture, build_network
 from stages.shared.params import Section
-from stages.shared.runtime import device, seed_everything, workers
+from stages.shared.runtime import checkpoint_seconds, device, seed_everything, workers
 from stages.shared.schedules import Schedule, class_weights, cross_entropy, rate_factor
 from stages.shared.training_data import (
     Augmentation,
@@ -29,7 +29,6 @@ from stages.shared.training_data import (
     even_batches,
 )
 
-CHECKPOINT_SECONDS = 60
 LEAST_DRW_EPOCHS = 5  # in fewer, no epoch lies behind the first milestone
 LEAST_CMO_EPOCHS = 2 * CMO_REST + 2  # fewer would never be mixed
 State = dict[str, Any]
@@ -121,7 +120,7 @@ def save_state(state: State, path: Path) -> None:
 
 
 def restore_state(state: State, path: Path) -> None:
-    saved = torch.load(path, map_location=device(), weights_only=True)
+    saved = load_checkpoint(path, device())
     state["network"].load_state_dict(saved["network"])
     state["optimizer"].load_state_dict(saved["optimizer"])
     state["history"] = saved["history"]
@@ -173,7 +172,7 @@ def train_trial(
     saved = time.monotonic()
     for epoch in range(len(state["history"]), params.train.epochs):
         train_epoch(state, data, epoch, params, seed)
-        if time.monotonic() - saved >= CHECKPOINT_SECONDS or epoch + 1 == params.train.epochs:
+        if time.monotonic() - saved >= checkpoint_seconds() or epoch + 1 == params.train.epochs:
             save_state(state, checkpoint)
             saved = time.monotonic()
         advance(1)

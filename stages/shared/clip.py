@@ -11,7 +11,8 @@ from transformers import CLIPModel, CLIPProcessor
 
 from stages.shared.errors import BadInput
 from stages.shared.pretrained import Pretrained
-from stages.shared.runtime import batch_size, device, precision
+from stages.shared.processes import gather, share
+from stages.shared.runtime import BATCH, device, precision
 from stages.shared.tables import Table
 
 
@@ -30,13 +31,13 @@ def load_clip(clip: Pretrained) -> tuple[CLIPModel, CLIPProcessor]:
 
 @torch.inference_mode()
 def image_features(table: Table, model: CLIPModel, processor: CLIPProcessor) -> Tensor:
-    """The table's images as unit vectors, float32 (n, width), on the CPU."""
-    parts = [torch.empty(0, model.config.projection_dim)]
-    for first in tqdm(range(0, len(table), batch_size()), desc="CLIP", disable=len(table) < 1000):
-        images = [table.image(row) for row in range(first, min(first + batch_size(), len(table)))]
+    """The table's images as unit vectors, float32 (n, width), on the CPU; several processes share the batches."""
+    parts = {-1: torch.empty(0, model.config.projection_dim)}
+    for first in tqdm(share(range(0, len(table), BATCH)), desc="CLIP", disable=len(table) < 1000):
+        images = [table.image(row) for row in range(first, min(first + BATCH, len(table)))]
         pixels = processor(images=images, return_tensors="pt")["pixel_values"].to(device(), model.dtype)
-        parts.append(model.visual_projection(model.vision_model(pixel_values=pixels).pooler_output).float().cpu())
-    return torch.nn.functional.normalize(torch.cat(parts), dim=1)
+        parts[first] = model.visual_projection(model.vision_model(pixel_values=pixels).pooler_output).float().cpu()
+    return torch.nn.functional.normalize(torch.cat(list(gather(parts).values())), dim=1)
 
 
 @torch.inference_mode()

@@ -16,7 +16,7 @@ from transformers.utils import logging as transformers_logging
 
 from stages.shared.errors import BadInput
 from stages.shared.pretrained import Pretrained
-from stages.shared.runtime import batch_size, device, precision
+from stages.shared.runtime import device, precision
 from stages.shared.tables import Table
 
 LORA_FILE, TOKENS_FOLDER = "pytorch_lora_weights.safetensors", "tokens"
@@ -70,15 +70,20 @@ def to_pixels(images: list[Image.Image], resolution: int) -> Tensor:
 
 @torch.inference_mode()
 def encode_moments(
-    pipeline: StableDiffusionPipeline, table: Table, rows: Sequence[int], resolution: int, mirror: bool = False
+    pipeline: StableDiffusionPipeline,
+    table: Table,
+    rows: Sequence[int],
+    resolution: int,
+    batch: int,
+    mirror: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of the images' latents, each (n, c, h, w), unscaled, on the CPU.
 
-    No more than a batch of images is in memory at once; `mirror` flips them.
+    No more than `batch` images are in memory at once; `mirror` flips them.
     """
     means, deviations = [], []
-    for first in tqdm(range(0, len(rows), batch_size()), desc="encode", disable=len(rows) < 1000):
-        pixels = to_pixels([table.image(row) for row in rows[first : first + batch_size()]], resolution)
+    for first in tqdm(range(0, len(rows), batch), desc="encode", disable=len(rows) < 1000):
+        pixels = to_pixels([table.image(row) for row in rows[first : first + batch]], resolution)
         pixels = pixels.flip(-1) if mirror else pixels
         latents = pipeline.vae.encode(pixels.to(pipeline.device, pipeline.dtype)).latent_dist
         means.append(latents.mean.cpu())

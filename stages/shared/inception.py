@@ -6,7 +6,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from stages.shared.errors import BadInput
-from stages.shared.runtime import batch_size, device
+from stages.shared.runtime import BATCH, device
 from stages.shared.tables import Table
 
 LAYER = "2048"  # the last pooling
@@ -34,8 +34,8 @@ def load_inception() -> torch.nn.Module:
 def inception_features(table: Table, network: torch.nn.Module, size: tuple[int, int]) -> np.ndarray:
     """The table's images, resized to `size` (width, height), as float32 (n, 2048)."""
     parts = [np.empty((0, int(LAYER)), np.float32)]
-    for first in tqdm(range(0, len(table), batch_size()), desc="Inception", disable=len(table) < 100):
-        images = [table.image(row) for row in range(first, min(first + batch_size(), len(table)))]
+    for first in tqdm(range(0, len(table), BATCH), desc="Inception", disable=len(table) < 100):
+        images = [table.image(row) for row in range(first, min(first + BATCH, len(table)))]
         pixels = np.stack([np.asarray(image.resize(size, Image.Resampling.LANCZOS)) for image in images])
         parts.append(network(torch.from_numpy(pixels).permute(0, 3, 1, 2).to(device()))[0].cpu().numpy())
     return np.concatenate(parts)

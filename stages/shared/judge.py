@@ -12,7 +12,7 @@ from torchvision.transforms.v2.functional import resize
 
 from stages.shared.errors import BadInput
 from stages.shared.networks import build_network
-from stages.shared.runtime import batch_size, device
+from stages.shared.runtime import BATCH, device
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 
@@ -49,7 +49,7 @@ def load_judge(folder: Path) -> Judge:
 def recognised(judge: Judge, images: np.ndarray) -> np.ndarray:
     """The class that the judge sees in each image, int (n,); images are uint8 (n, height, width, 3)."""
     seen = [torch.empty(0, dtype=torch.long)]
-    for batch in torch.from_numpy(images).permute(0, 3, 1, 2).split(batch_size()):
+    for batch in torch.from_numpy(images).permute(0, 3, 1, 2).split(BATCH):
         pixels = resize(batch, [judge.size, judge.size], antialias=True)
         seen.append(judge.network(pixels.to(device())).argmax(1).cpu())
     return torch.cat(seen).numpy()

@@ -9,6 +9,7 @@ from torchvision.models import (
     ResNet18_Weights,
     ResNet50_Weights,
     ViT_B_16_Weights,
+    WeightsEnum,
     resnet18,
     resnet50,
     vit_b_16,
@@ -16,6 +17,11 @@ from torchvision.models import (
 from torchvision.models.resnet import BasicBlock, conv1x1, conv3x3
 
 Architecture = Literal["small_resnet", "resnet18", "resnet50", "vit_b_16"]
+PRETRAINED: dict[Architecture, WeightsEnum] = {
+    "resnet18": ResNet18_Weights.IMAGENET1K_V1,
+    "resnet50": ResNet50_Weights.IMAGENET1K_V1,
+    "vit_b_16": ViT_B_16_Weights.IMAGENET1K_SWAG_E2E_V1,
+}
 VIT_PATCH = 16  # pixels
 VIT_PRETRAINED_RESOLUTION = 384  # of IMAGENET1K_SWAG_E2E_V1, whose position embeddings fit no other
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, which all of torchvision's weights expect
@@ -28,11 +34,16 @@ def build_network(architecture: Architecture, classes: int, resolution: int, pre
     """
     builders: dict[Architecture, Callable[[], nn.Module]] = {
         "small_resnet": lambda: small_resnet(classes),
-        "resnet18": lambda: _resnet(resnet18(weights=ResNet18_Weights.IMAGENET1K_V1 if pretrained else None), classes),
-        "resnet50": lambda: _resnet(resnet50(weights=ResNet50_Weights.IMAGENET1K_V1 if pretrained else None), classes),
-        "vit_b_16": lambda: _vit(classes, resolution, pretrained),
+        "resnet18": lambda: resnet18(),
+        "resnet50": lambda: resnet50(),
+        "vit_b_16": lambda: vit_b_16(image_size=resolution),
     }
-    network = nn.Sequential(Normalise(), builders[architecture]())
+    classifier = builders[architecture]()
+    if architecture in PRETRAINED:
+        if pretrained:
+            classifier.load_state_dict(load_weights(PRETRAINED[architecture]))
+        replace_head(classifier, classes)
+    network = nn.Sequential(Normalise(), classifier)
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
@@ -71,13 +82,12 @@ def _down(channels: int, wider: int) -> BasicBlock:
     return BasicBlock(channels, wider, 2, shortcut)
 
 
-def _resnet(network, classes: int) -> nn.Module:
-    network.fc = nn.Linear(network.fc.in_features, classes)
-    return network
+def load_weights(weights: WeightsEnum) -> dict[str, Tensor]:
+    """torchvision's, from its cache or its host: the file's hash is checked, and nothing in it is run."""
+    return weights.get_state_dict(progress=True, check_hash=True, weights_only=True)  # type: ignore[return-value]
 
 
-def _vit(classes: int, resolution: int, pretrained: bool) -> nn.Module:
-    weights = ViT_B_16_Weights.IMAGENET1K_SWAG_E2E_V1 if pretrained else None
-    network = vit_b_16(weights=weights, image_size=resolution)
-    network.heads.head = nn.Linear(network.heads.head.in_features, classes)
-    return network
+def replace_head(network: nn.Module, classes: int) -> None:
+    """A new last layer, for `classes`."""
+    holder, name = (network, "fc") if hasattr(network, "fc") else (network.heads, "head")
+    setattr(holder, name, nn.Linear(getattr(holder, name).in_features, classes))

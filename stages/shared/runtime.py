@@ -1,11 +1,13 @@
 """Runtime knobs: how a stage runs, not what it computes. All from the environment, with automatic defaults.
 
-Under equal settings results are equal to the bit; between devices, precisions and batch sizes, to rounding.
+DIFFMIX_DEVICE      cpu, cuda, cuda:1, mps         (default: the first GPU, else the CPU)
+DIFFMIX_PRECISION   fp32, fp16, bf16               (default: fp16 on a GPU, fp32 on a CPU; diffusion and CLIP only)
+DIFFMIX_WORKERS     processes that decode images   (default: by cores for large images, none for small ones)
+DIFFMIX_CHECKPOINT  seconds between checkpoints    (default: 60)
+DIFFMIX_LAUNCHER    what starts several processes  (default: none; see stages/shared/processes.py)
 
-DIFFMIX_DEVICE     cpu, cuda, cuda:1, mps          (default: the first GPU, else the CPU)
-DIFFMIX_PRECISION  fp32, fp16, bf16                (default: fp16 on a GPU, fp32 on a CPU; diffusion and CLIP only)
-DIFFMIX_BATCH      images a forward pass           (default: 32)
-DIFFMIX_WORKERS    processes that decode images    (default: by cores for large images, none for small ones)
+Device and precision move a result's last bits, since they are other arithmetic. The rest do not, nor does the number of
+cores: every process has the same threads, and how many images a forward pass holds is a parameter or `BATCH`.
 """
 
 import os
@@ -15,6 +17,8 @@ import torch
 from stages.shared.errors import BadInput
 
 PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+BATCH = 32  # images a forward pass, of the networks that look at images: another would move last bits
+THREADS = 2  # of a process, on a CPU: another number cuts sums otherwise; more cores take more processes
 
 
 def device() -> torch.device:
@@ -33,25 +37,30 @@ def precision() -> torch.dtype:
     return PRECISIONS[name]
 
 
-def batch_size() -> int:
-    return _positive("DIFFMIX_BATCH", 32)
-
-
 def workers(resolution: int) -> int:
     """Decoding 32 pixels costs less than shipping them between processes."""
-    automatic = 0 if resolution < 128 else min(8, os.cpu_count() or 1)
-    return _positive("DIFFMIX_WORKERS", automatic, least=0)
+    return _count("DIFFMIX_WORKERS", 0 if resolution < 128 else min(8, os.cpu_count() or 1))
 
 
-def _positive(name: str, default: int, least: int = 1) -> int:
+def checkpoint_seconds() -> int:
+    return _count("DIFFMIX_CHECKPOINT", 60)
+
+
+def _count(name: str, default: int) -> int:
     text = os.environ.get(name, str(default))
-    if not text.isdigit() or int(text) < least:
-        raise BadInput(f"{name}: {text!r} is not a number of at least {least}; unset it for the default")
+    if not (text.isascii() and text.isdigit()):
+        raise BadInput(f"{name}: {text!r} is not a whole number of at least 0; unset it for the default")
     return int(text)
 
 
 def seed_everything(seed: int) -> None:
-    """Seed torch and ask it for deterministic kernels."""
+    """Seed torch, ask it for deterministic kernels, and fix its threads."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS needs for that
+    fix_threads()
     torch.manual_seed(seed)
     torch.use_deterministic_algorithms(True, warn_only=True)
+
+
+def fix_threads() -> None:
+    """The same number on every machine, whatever launchers, OMP_NUM_THREADS or the cores suggest."""
+    torch.set_num_threads(THREADS)

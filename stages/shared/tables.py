@@ -6,11 +6,13 @@ so that equal content is equal bytes; WebDataset reads them too.
 
 import io
 import mmap
+import re
 import tarfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from PIL import Image
 
@@ -21,6 +23,13 @@ COLUMNS = ["key", "shard", "offset", "size", "label"]
 CLASS_COLUMNS = ["index", "name", "metaclass", "token"]
 TEXT = {"key": str, "shard": str, "source_key": str, "group": str}
 BLOCK = 512  # tar's unit
+SHARD_NAME = re.compile(r"shard-\d{5,}\.tar")  # no path: nothing outside a table's folder is read
+FORMATS = ("JPEG", "PNG", "WEBP")  # of a table's images
+LARGEST = 2**53  # of a whole number: the sum of two is one still, in 64 bits
+LEAST = {"offset": 0, "size": 1, "label": 0, "source_label": -1, "target_label": 0}  # whole numbers
+FINITE = ("strength", "score")
+WHOLE, NUMBER = r"[-+]?[0-9]{1,18}", r"[-+]?[0-9]{0,20}\.?[0-9]{1,20}([eE][-+]?[0-9]{1,2})?"
+REMAKE = "make the table anew with `dvc repro -f`"
 
 
 def write_shard(path: Path, images: Iterable[tuple[str, bytes]]) -> list[tuple[int, int]]:
@@ -73,21 +82,72 @@ def write_manifest(folder: Path, rows: pd.DataFrame, name: str = "manifest.csv")
     rows.to_csv(folder / name, index=False, lineterminator="\n")
 
 
-def read_manifest(folder: Path, columns: Sequence[str] = (), name: str = "manifest.csv") -> pd.DataFrame:
-    """The rows of a table, checked: columns there, keys unique.
+def read_manifest(
+    folder: Path, columns: Sequence[str] = (), name: str = "manifest.csv", classes: int | None = None
+) -> pd.DataFrame:
+    """The rows of a table, checked: columns there, keys unique, numbers in range; labels below `classes`, where given.
 
     A manifest may list rows of a table that lies elsewhere (subsample, filter); `Table` looks at the shards.
     """
     path = folder / name
     if not path.is_file():
         raise BadInput(f"{path}: there is no such table; run `dvc repro` (or `dvc checkout`) first")
-    rows = pd.read_csv(path, dtype=TEXT, keep_default_na=False)  # type: ignore[arg-type]
+    rows = _read_csv(path, TEXT, REMAKE)
     missing = [column for column in [*COLUMNS, *columns] if column not in rows.columns]
     if missing:
-        raise BadInput(f"{path}: column {missing[0]!r} is missing; make the table anew with `dvc repro -f`")
+        raise BadInput(f"{path}: column {missing[0]!r} is missing; {REMAKE}")
     if rows["key"].duplicated().any():
         raise BadInput(f"{path}: key {rows.loc[rows['key'].duplicated(), 'key'].iloc[0]!r} stands there twice")
+    _check_columns(rows, path, classes)
     return rows
+
+
+def _read_csv(path: Path, types: Mapping[str, type], cure: str) -> pd.DataFrame:
+    """A file with a header; raises BadInput for what is none."""
+    try:
+        rows = pd.read_csv(path, dtype=types, keep_default_na=False, low_memory=False)  # type: ignore[arg-type]
+    except (OSError, ValueError) as error:  # ValueError: of pandas' parser, and of text that is not UTF-8
+        raise BadInput(f"{path}: cannot be read ({' '.join(str(error).split())}); {cure}") from None
+    if not isinstance(rows.index, pd.RangeIndex):  # pandas would take the first column for an index
+        raise BadInput(f"{path}: line 2 has more fields than the header; {cure}")
+    return rows
+
+
+def _check_columns(rows: pd.DataFrame, path: Path, classes: int | None) -> None:
+    """Raises BadInput, naming the line, for a row that no stage can have written; a column at a time, for speed."""
+    if rows.empty:
+        return
+    codes, shards = pd.factorize(rows["shard"])
+    strange = [not SHARD_NAME.fullmatch(str(shard)) for shard in shards]
+    _refuse(np.array(strange)[codes], rows["shard"], path, "is no shard of this table")
+    for column in [name for name in LEAST if name in rows]:
+        most = LARGEST if classes is None or "label" not in column else classes - 1
+        if not pd.api.types.is_integer_dtype(rows[column]):
+            _refuse_text(path, column, WHOLE, "is no whole number of 18 digits at most")
+        outside = ((rows[column] < LEAST[column]) | (rows[column] > most)).to_numpy(bool)
+        _refuse(outside, rows[column], path, f"is not within {LEAST[column]} and {most}")
+    for column in [name for name in FINITE if name in rows]:
+        if not pd.api.types.is_numeric_dtype(rows[column]):
+            _refuse_text(path, column, NUMBER, "is no number")
+        _refuse(~np.isfinite(rows[column].to_numpy(float)), rows[column], path, "is no finite number")
+
+
+def _refuse_text(path: Path, column: str, pattern: str, reason: str) -> None:
+    """Look for the cell that keeps a column from being one of numbers, as it is written."""
+    cells = pd.read_csv(path, usecols=[column], dtype=str, keep_default_na=False)[column]
+    _refuse(~cells.str.fullmatch(pattern).to_numpy(bool), cells, path, reason)
+
+
+def _refuse(wrong: np.ndarray, cells: pd.Series, path: Path, reason: str) -> None:
+    if wrong.any():
+        row = int(wrong.argmax())
+        raise BadInput(f"{path}: line {row + 2}: {cells.name} {shown(cells.iloc[row])} {reason}; {REMAKE}")
+
+
+def shown(value: object) -> str:
+    """A value as a message quotes it: as text, and not at length."""
+    text = str(value)
+    return repr(text if len(text) <= 60 else f"{text[:40]}...{text[-10:]}")
 
 
 class Table:
@@ -96,7 +156,9 @@ class Table:
     def __init__(self, folder: Path, rows: pd.DataFrame | None = None):
         self.folder = folder.resolve()  # shards are mapped once a process, by path
         self.rows = read_manifest(folder) if rows is None else rows.reset_index(drop=True)
-        self._places = list(zip(self.rows["shard"], self.rows["offset"], self.rows["size"], strict=True))
+        codes, shards = pd.factorize(self.rows["shard"])
+        self._shards, self._paths = codes.astype(np.int32), [self.folder / str(shard) for shard in shards]
+        self._offsets, self._sizes = (self.rows[name].to_numpy(np.int64) for name in ("offset", "size"))
         self._check_shards()
 
     def __len__(self) -> int:
@@ -104,17 +166,31 @@ class Table:
 
     def read(self, row: int) -> bytes:
         """The encoded image."""
-        shard, offset, size = self._places[row]
-        return _mapped(self.folder / shard)[offset : offset + size]
+        offset = int(self._offsets[row])
+        return _mapped(self._paths[self._shards[row]])[offset : offset + int(self._sizes[row])]
 
     def image(self, row: int) -> Image.Image:
-        """The decoded image, RGB."""
-        return Image.open(io.BytesIO(self.read(row))).convert("RGB")
+        """The decoded image, RGB; raises BadInput, naming the shard, where the bytes are none."""
+        try:
+            return Image.open(io.BytesIO(self.read(row)), formats=FORMATS).convert("RGB")
+        except Exception as error:  # decoders raise anything: OSError, SyntaxError, struct.error
+            raise self._damaged(row, type(error).__name__) from None
+
+    def suffix(self, row: int) -> str:
+        """png, jpg or webp; raises BadInput as `image` does."""
+        try:
+            return image_suffix(self.read(row))
+        except KeyError:
+            raise self._damaged(row, "no png, jpg or webp") from None
+
+    def _damaged(self, row: int, reason: str) -> BadInput:
+        key, path = self.rows["key"].iloc[row], self._paths[self._shards[row]]
+        return BadInput(f"{path}: holds no image for key {shown(key)} ({reason}); get it back with `dvc checkout -f`")
 
     def _check_shards(self) -> None:
-        ends = (self.rows["offset"] + self.rows["size"]).groupby(self.rows["shard"]).max()
-        for shard, end in ends.items():
-            path = self.folder / str(shard)
+        ends = np.zeros(len(self._paths), np.int64)
+        np.maximum.at(ends, self._shards, self._offsets + self._sizes)
+        for path, end in zip(self._paths, ends, strict=True):
             held = path.stat().st_size if path.is_file() else 0
             if held < end:
                 raise BadInput(f"{path}: truncated, {held} bytes of at least {end}; get it back with `dvc checkout -f`")
@@ -149,8 +225,16 @@ def read_classes(folder: Path) -> pd.DataFrame:
     path = folder / "classes.csv"
     if not path.is_file():
         raise BadInput(f"{path}: there is no such file; run `dvc repro download` first")
-    types = {"name": str, "metaclass": str, "token": str}
-    classes = pd.read_csv(path, dtype=types, keep_default_na=False)  # type: ignore[arg-type]
+    cure = "run `dvc repro -f download`"
+    classes = _read_csv(path, {"name": str, "metaclass": str, "token": str}, cure)
     if list(classes.columns) != CLASS_COLUMNS:
-        raise BadInput(f"{path}: columns must be {', '.join(CLASS_COLUMNS)}; run `dvc repro -f download`")
+        raise BadInput(f"{path}: columns must be {', '.join(CLASS_COLUMNS)}; {cure}")
+    if classes.empty:
+        raise BadInput(f"{path}: lists no class; {cure}")
+    for row, (index, token) in enumerate(zip(classes["index"], classes["token"], strict=True)):
+        if str(index) != str(row) or token != token_name(row):  # finetune's files are called by the token
+            raise BadInput(f"{path}: line {row + 2}: must be class {row} with token {token_name(row)}; {cure}")
+    twice = classes["name"].duplicated()
+    if twice.any():
+        raise BadInput(f"{path}: class {shown(classes.loc[twice, 'name'].iloc[0])} stands there twice; {cure}")
     return classes

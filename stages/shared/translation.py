@@ -19,7 +19,7 @@ from stages.shared.errors import BadInput
 from stages.shared.params import Section
 from stages.shared.pretrained import Pretrained
 from stages.shared.prompts import Strategy, class_prompts
-from stages.shared.runtime import batch_size
+from stages.shared.runtime import BATCH
 from stages.shared.tables import TEXT, Table
 
 PLAN, SOURCES, DATA = Path("data/plan/plan.csv"), Path("data/subsample"), Path("data/download")
@@ -33,6 +33,7 @@ class Sampling(Section):
     steps: int = Field(ge=1, le=500)  # of the 1,000 that the base was trained with
     guidance_scale: float = Field(ge=1)
     resolution: int = Field(ge=8)
+    batch: int = Field(ge=1)
 
 
 def check_steps(strengths: Sequence[float], sampling: Sampling) -> None:
@@ -54,14 +55,14 @@ def reverse_steps(steps: int, strength: float) -> int:
 class References:
     """The training images that some rows of a plan refer to, each encoded once."""
 
-    def __init__(self, pipeline: StableDiffusionPipeline, table: Table, keys: pd.Series, resolution: int):
-        self.table, self.resolution = table, resolution
+    def __init__(self, pipeline: StableDiffusionPipeline, table: Table, keys: pd.Series, sampling: Sampling):
+        self.table, self.resolution = table, sampling.resolution
         self.rows = {key: row for row, key in enumerate(table.rows["key"])}
         wanted = sorted(set(keys) - {""})
         self.index = {key: index for index, key in enumerate(wanted)}
         if wanted:
             rows = [self.rows[key] for key in wanted]
-            self.means, self.deviations = encode_moments(pipeline, table, rows, resolution)
+            self.means, self.deviations = encode_moments(pipeline, table, rows, sampling.resolution, sampling.batch)
 
     def latents(self, keys: pd.Series, generators: list[torch.Generator]) -> Tensor:
         """A sample of each image's posterior, drawn with the image's own generator, unscaled."""
@@ -91,7 +92,7 @@ def load_translator(
 def encode_prompts(pipeline: StableDiffusionPipeline, prompts: list[str]) -> Tensor:
     """Text states, (len(prompts) + 1, length, width); the last is the empty prompt's, for guidance."""
     ids = pipeline.tokenizer([*prompts, ""], padding="max_length", truncation=True, return_tensors="pt").input_ids
-    return torch.cat([pipeline.text_encoder(part.to(pipeline.device))[0] for part in ids.split(batch_size())])
+    return torch.cat([pipeline.text_encoder(part.to(pipeline.device))[0] for part in ids.split(BATCH)])
 
 
 @torch.inference_mode()

@@ -4,6 +4,7 @@
 strength or seed never meets an old shard.
 """
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -20,6 +21,7 @@ from stages.shared.errors import BadInput
 from stages.shared.params import Section
 
 KEPT_SECONDS = 7 * 24 * 3600  # of work that was broken off
+UNWRITABLE = tuple(map(os.strerror, (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)))
 LIBRARIES = ("torch", "torchvision", "diffusers", "transformers", "peft")
 
 
@@ -51,15 +53,36 @@ def work_folder(stage: str, mark: str) -> Iterator[Path]:
 
     A run locks the stage in its own workspace, whose outputs it will replace, and the folder, which experiments in
     other workspaces share by DVC_ROOT. The kernel drops the locks with the process, even on kill -9. Work that was
-    broken off stays for a week, whatever runs in between. Raises BadInput when another process holds a lock.
+    broken off stays for a week, whatever runs in between. Raises BadInput when another process holds a lock, and
+    where the disk takes nothing more.
     """
-    home = Path(os.environ.get("DVC_ROOT", ".")) / ".work" / stage
-    folder = home / mark
-    with _locked(Path(".work") / stage / "lock", stage), _locked(home / f"{mark}.lock", stage):
-        _clear_old(home)
+    folder = folder_of(stage, mark)
+    with (
+        _writable(folder),
+        _locked(Path(".work") / stage / "lock", stage),
+        _locked(folder.with_suffix(".lock"), stage),
+    ):
+        _clear_old(folder.parent)
         folder.mkdir(exist_ok=True)
         yield folder
         shutil.rmtree(folder, ignore_errors=True)  # done: a later run of the same starts afresh
+
+
+def folder_of(stage: str, mark: str) -> Path:
+    return Path(os.environ.get("DVC_ROOT", ".")) / ".work" / stage / mark
+
+
+@contextmanager
+def _writable(folder: Path) -> Iterator[None]:
+    """Say in one line that a disk is full or read-only; libraries raise it as errors of any type, with these words."""
+    try:
+        yield
+    except Exception as error:
+        reason = next((words for words in UNWRITABLE if words.lower() in str(error).lower()), None)
+        if reason is None:
+            raise
+        where = getattr(error, "filename", None) or folder
+        raise BadInput(f"{where}: {reason.lower()}; mend that and run again: what is finished is kept") from None
 
 
 @contextmanager

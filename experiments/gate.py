@@ -1,0 +1,156 @@
+"""The gate for pull requests: dvc.lock and the metrics in git belong to this commit's code and parameters.
+
+Needs no data and no cache, so that it works in a fresh clone: data that is absent is taken as dvc.lock has it. Not by
+`dvc repro --dry --allow-missing`: that stops at the first stage that is not up to date (some it names, of others it
+only says that data is missing), forgives metrics and code that are not there, and exits with 0 after naming one.
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+from dvc.exceptions import DvcException
+from dvc.output import Output
+from dvc.repo import Repo
+from dvc.stage import PipelineStage as Stage
+
+from experiments.fingerprint import PIPELINE, touches
+from experiments.queue import git
+from stages.shared.errors import BadInput
+
+LOCK = Path("dvc.lock")
+RERUN = "`dvc repro`, then commit dvc.lock and metrics/ with it"
+Locked = dict[str, dict[str, Any]]  # dvc.lock's stages, by name
+
+
+def read_lock(path: Path = LOCK) -> Locked:
+    if not path.is_file():
+        raise BadInput(f"{path}: is not there; {RERUN}")
+    return yaml.safe_load(path.read_text())["stages"]
+
+
+def hashes(locked: dict[str, Any], kind: str) -> dict[str, str]:
+    """The md5 of a locked stage's `outs` or `deps`, by path."""
+    return {entry["path"]: entry.get("md5", "") for entry in locked.get(kind, [])}
+
+
+def unpaired(declared: set[str], locked: set[str]) -> Iterator[str]:
+    """The stages that dvc.yaml or dvc.lock has alone."""
+    for name in sorted(declared - locked):
+        yield f"{LOCK}: {name} is in {PIPELINE}, but has not been run; {RERUN}"
+    for name in sorted(locked - declared):
+        yield f"{LOCK}: {name} is no stage of {PIPELINE}; delete its entry, or give the stage back"
+
+
+def stale(status: dict[str, list[Any]], made: set[str]) -> Iterator[str]:
+    """The stages that ran with other code, parameters or commands, by `dvc status`.
+
+    Data (`made`: all stages' outputs) is not looked at, as a clone has none.
+    """
+    for name, changes in status.items():
+        if causes := [cause for change in changes for cause in find_causes(change, made)]:
+            yield f"{LOCK}: {name} was run before a change of {', '.join(causes)}; {RERUN}"
+
+
+def find_causes(change: str | dict[str, Any], made: set[str]) -> Iterator[str]:
+    """What has changed, by one entry of `dvc status`: a parameter, a file that people write, the command."""
+    if isinstance(change, str):
+        yield f"{PIPELINE} ({change.removeprefix('changed ')})"
+        return
+    for path, state in change.get("changed deps", {}).items():
+        if isinstance(state, dict):
+            yield from (f"{leaf} ({path})" for leaf in state)
+        elif not any(touches(path, out) for out in made):
+            yield path
+
+
+def unlocked(declared: Iterable[Stage], locked: Locked) -> Iterator[str]:
+    """The stages that have been given an output since they ran."""
+    for stage in declared:
+        for out in stage.outs if stage.name in locked else []:
+            if not out.hash_info:
+                yield f"{LOCK}: {stage.name} was run before it had the output {relative(out)}; {RERUN}"
+
+
+def disjointed(locked: Locked) -> Iterator[str]:
+    """The stages that read another output than the one that dvc.lock has: a merge of two runs."""
+    made = {path: md5 for stage in locked.values() for path, md5 in hashes(stage, "outs").items()}
+    for name, stage in locked.items():
+        for path, md5 in hashes(stage, "deps").items():
+            if made.get(path, md5) != md5:
+                yield f"{LOCK}: {name} was run with another {path} than the one locked; {RERUN}"
+
+
+def relative(out: Output) -> str:
+    """Its path from the repository's root."""
+    return Path(out.fs_path).relative_to(out.repo.root_dir).as_posix()
+
+
+def tracked_by_git(repo: Repo) -> dict[str, Output]:
+    """The outputs that are git's to keep (`cache: false`), by path: metrics, plots and the report."""
+    return {relative(out): out for out in repo.index.outs if not out.use_cache}
+
+
+def paths_of(text: str) -> set[str]:
+    """What git lists with -z."""
+    return {path.rstrip("/") for path in text.split("\0") if path}
+
+
+def ignored(paths: list[str]) -> set[str]:
+    """Those that match a rule of .gitignore, whether they are there, in git's index, or not."""
+    command = ["git", "check-ignore", "--no-index", "-z", "--stdin"]  # exits with 1 where there is none
+    done = subprocess.run(command, input="\0".join(paths), capture_output=True, text=True)
+    return paths_of(done.stdout)
+
+
+def check_git(outs: dict[str, Output]) -> Iterator[str]:
+    """The outputs, and the files in their folders, that git does not keep."""
+    if not outs:
+        return
+    kept = paths_of(git("ls-files", "-z")) - paths_of(git("ls-files", "--deleted", "-z"))
+    others = paths_of(git("ls-files", "--others", "-z", "--", *outs))
+    lacking = {path for path in outs if not any(touches(path, file) for file in kept | others)}
+    folders = {f"{path}/" for path, out in outs.items() if out.hash_info.isdir}  # else a rule for folders misses it
+    hidden = ignored(sorted({*outs, *others, *folders}))
+    for path in sorted(hidden):
+        yield f"{path}: is ignored by git; take the rule out of .gitignore, `git add` it, commit it with {LOCK}"
+    for path in sorted((lacking | others) - hidden):
+        yield f"{path}: is not in git; `dvc repro` if it is not there, `git add` it, commit it with {LOCK}"
+
+
+def check_content(outs: dict[str, Output]) -> Iterator[str]:
+    """The outputs whose content, hashed as DVC does, is not what dvc.lock has."""
+    for path, out in sorted(outs.items()):
+        if out.exists and out.hash_info and out.get_hash() != out.hash_info:
+            yield f"{path}: is not what {LOCK} has; `git checkout` it if edited by hand, else commit it with {LOCK}"
+
+
+def inspect() -> Iterator[str]:
+    """One line for each finding in the repository whose root is the working directory."""
+    locked = read_lock()
+    with Repo(os.curdir) as repo:
+        yield from unpaired({stage.name for stage in repo.index.stages}, set(locked))
+        known = {name: changes for name, changes in repo.status().items() if name in locked}
+        yield from stale(known, {relative(out) for out in repo.index.outs})
+        yield from unlocked(repo.index.stages, locked)
+        yield from disjointed(locked)
+        outs = tracked_by_git(repo)
+        yield from check_git(outs)
+        yield from check_content(outs)
+
+
+def main() -> None:
+    try:
+        findings = list(inspect())
+    except (DvcException, yaml.YAMLError) as error:
+        raise BadInput(f"{PIPELINE}, {LOCK}: cannot be read ({' '.join(str(error).split())}); mend that") from None
+    print("\n".join(findings) or f"{LOCK} and metrics belong to this code and these parameters")
+    sys.exit(1 if findings else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,74 @@
+"""A copy of the project with the tiny preset changed, for tests that run stages as processes of their own."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.closure import ROOT
+
+GIT = {f"GIT_{role}_{what}": "test@example.org" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+MANY_IMAGES: dict[str, Any] = {  # three shards of images, in seconds: 16 pixels, one or two steps, no guidance
+    "synth.multiplier": 150, "synth.steps": 2, "synth.strength": [0.5, 1.0], "synth.guidance_scale": 1.0,
+    "synth.resolution": 16, "finetune.resolution": 16, "finetune.steps": 60, "finetune.batch": 4,
+    "train.epochs": 12, "train.trials": 3,
+}  # fmt: skip
+
+
+def copy_project(folder: Path, changes: dict[str, Any]) -> Path:
+    """The files that git keeps or would keep, with tests/tiny.yaml changed by dotted path, and no lock; committed."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard", "-z"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    for name in filter(None, listed.stdout.split("\0")):
+        if (ROOT / name).is_file() and not name.startswith("metrics/") and name != "dvc.lock":
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+    write_params(folder, changes)
+    for words in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "small"]):
+        subprocess.run(["git", *words], cwd=folder, env=os.environ | GIT, check=True)
+    return folder
+
+
+def write_params(folder: Path, changes: dict[str, Any]) -> None:
+    tree = yaml.safe_load((ROOT / "tests/tiny.yaml").read_text())
+    for path, value in changes.items():
+        *parents, leaf = path.split(".")
+        node = tree
+        for parent in parents:
+            node = node[parent]
+        node[leaf] = value
+    (folder / "params.yaml").write_text(yaml.safe_dump(tree))
+
+
+def dvc(folder: Path, *words: str, status: int = 0) -> str:
+    """Run DVC to its end; returns what it says."""
+    done = subprocess.run(
+        [sys.executable, "-m", "dvc", *words], cwd=folder, env=os.environ | GIT, capture_output=True, text=True
+    )
+    assert done.returncode == status, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def start(folder: Path, *words: str, **settings: str) -> subprocess.Popen:
+    """`python -m WORDS` in the background, in a process group of its own, with runtime settings."""
+    return subprocess.Popen(
+        [sys.executable, "-m", *words], cwd=folder, env=os.environ | GIT | settings, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, text=True, start_new_session=True,
+    )  # fmt: skip
+
+
+def finish(process: subprocess.Popen, status: int = 0) -> str:
+    output = process.communicate()[0]
+    assert process.returncode == status, output
+    return output
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file of a folder, by its path in it."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
