@@ -1,5 +1,6 @@
 """A training's state on disk, for going on after an interruption."""
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ from stages.shared.errors import BadInput
 
 def save_checkpoint(state: dict[str, Any], path: Path) -> None:
     """Write to a new file, then rename: a kill leaves the old one or the new one."""
-    torch.save(state, path.with_suffix(".new"))
+    buffer = io.BytesIO()  # not straight to the file: of a full disk torch says nothing that can be understood
+    torch.save(state, buffer)
+    path.with_suffix(".new").write_bytes(buffer.getbuffer())
     path.with_suffix(".new").replace(path)
 
 
