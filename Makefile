@@ -21,6 +21,9 @@ repro: env  ## Run the whole pipeline (dvc repro)
 test: env  ## Run the tests
 	$(VENV)/bin/pytest
 
+test-slow: env  ## Run the tests that take minutes each: kill -9, several processes
+	$(VENV)/bin/pytest -n 0 -m slow
+
 lint: env  ## Check style and types
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
@@ -42,4 +45,4 @@ pretrain: env  ## Train the embedded base anew (hours on a CPU)
 clean:  ## Remove the environment and work in progress
 	rm -rf $(VENV) .work
 
-.PHONY: help env repro test lint gate verify pretrain clean $(EXPERIMENTS)
+.PHONY: help env repro test test-slow lint gate verify pretrain clean $(EXPERIMENTS)

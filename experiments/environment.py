@@ -8,6 +8,8 @@ from pathlib import Path
 
 import torch
 
+from stages.shared.runtime import THREADS
+
 SETTINGS = ("DIFFMIX_", "OMP_", "MKL_", "CUDA_", "CUBLAS_")  # what environment variables begin with
 VECTORS = ("avx", "amx", "fma", "neon", "asimd", "sve")  # what flags of vector instructions begin with
 LIBRARIES = ("torch", "torchvision", "diffusers", "transformers", "peft", "numpy")
@@ -22,7 +24,7 @@ def describe() -> Environment:
         "processor": processor(),
         "vector flags": vector_flags(),
         "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
-        "threads": str(torch.get_num_threads()),
+        "threads": f"{THREADS} of a process, {os.cpu_count()} cores",
         "python": platform.python_version(),
         "libraries": ", ".join(f"{name} {version(name)}" for name in LIBRARIES),
         "kernels": torch.backends.cpu.get_cpu_capability(),

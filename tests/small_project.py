@@ -11,6 +11,7 @@ import yaml
 
 from tests.closure import ROOT
 
+# what git would see, so that the copies are commits of nobody's machine
 GIT = {f"GIT_{role}_{what}": "test@example.org" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
 MANY_IMAGES: dict[str, Any] = {  # three shards of images, in seconds: 16 pixels, one or two steps, no guidance
     "synth.multiplier": 150, "synth.steps": 2, "synth.strength": [0.5, 1.0], "synth.guidance_scale": 1.0,

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import subprocess
 from pathlib import Path
 
 import networkx
@@ -144,18 +143,3 @@ def test_a_changed_leaf_makes_stale_exactly_the_stages_of_the_table(path, scratc
 
 def test_an_unchanged_file_makes_nothing_stale(scratch):
     assert stale(scratch[0], PARAMS) == set()
-
-
-def test_the_committed_lock_belongs_to_the_committed_code_and_params():
-    """`dvc status` compares hashes of code and parameters; data may be absent in a clone."""
-    status = subprocess.run(["dvc", "status", "--json"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    changes = yaml.safe_load(status)
-    names = [
-        (stage, dep)
-        for stage, entries in changes.items()
-        for entry in entries
-        if isinstance(entry, dict)
-        for dep, change in entry.get("changed deps", {}).items()
-        if dep == "params.yaml" or dep.startswith("stages/")
-    ]
-    assert names == []

@@ -3,8 +3,8 @@
 import json
 import os
 import re
-import shutil
 import subprocess
+import time
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +13,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from tests.closure import ROOT
-
-# what git would see, so that the copies are commits of nobody's machine
-GIT = {f"GIT_{role}_{what}": "test@example.org" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+from tests.small_project import GIT, copy_project
 
 
 def run(folder: Path, *command: str, status: int = 0) -> str:
@@ -29,26 +26,16 @@ def ran(output: str) -> set[str]:
     return set(re.findall(r"Running stage '(.+?)'", output))
 
 
-def copy_project(folder: Path, preset: str) -> Path:
-    """The files that git keeps or would keep, with another preset and no lock, committed."""
-    for name in run(ROOT, "git", "ls-files", "-co", "--exclude-standard", "-z").split("\0"):
-        if name and (ROOT / name).is_file() and not name.startswith("metrics/") and name != "dvc.lock":
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, folder / name)
-    shutil.copy(ROOT / preset, folder / "params.yaml")
-    run(folder, "git", "init", "-q")
-    run(folder, "git", "add", "-A")
-    run(folder, "git", "commit", "-qm", "tiny")
-    return folder
-
-
 @pytest.fixture(scope="module")
 def project(tmp_path_factory) -> Path:
-    folder = copy_project(tmp_path_factory.mktemp("project"), "tests/tiny.yaml")
+    folder = copy_project(tmp_path_factory.mktemp("project"), {})
     run(folder, "dvc", "repro")
     run(folder, "git", "add", "-A")
     run(folder, "git", "commit", "-qm", "results")
     return folder
+
+
+GAMMA_RERUNS = {"check", "train@diffmix", "train@diffmix-cutmix", "evaluate", "report"}
 
 
 def test_the_pipeline_writes_the_contracts_metrics(project):
@@ -68,7 +55,7 @@ def test_nothing_runs_twice(project):
 
 def test_a_change_of_gamma_reruns_the_synthetic_arms_alone_and_metrics_diff_shows_it(project):
     output = run(project, "dvc", "exp", "run", "-S", "synth.gamma=3.0")
-    assert ran(output) == {"check", "train@diffmix", "train@diffmix-cutmix", "evaluate", "report"}
+    assert ran(output) == GAMMA_RERUNS
     changes = json.loads(run(project, "dvc", "metrics", "diff", "--json"))
     assert set(changes) >= {"metrics/train/diffmix.json", "metrics/train/diffmix-cutmix.json"}
     assert not {"metrics/train/baseline.json", "metrics/train/cutmix.json", "metrics/filter.json"} & set(changes)
@@ -106,6 +93,48 @@ def test_switching_an_arms_option_reruns_that_arm_alone(project):
     run(project, "dvc", "checkout")
 
 
+def clean(project: Path) -> bool:
+    return run(project, "git", "status", "--porcelain") == ""
+
+
+@pytest.mark.slow
+def test_a_temporary_experiment_reruns_the_same_stages_and_leaves_the_workspace_alone(project):
+    said = run(project, "dvc", "exp", "run", "--temp", "--name", "temporary", "-S", "synth.gamma=3.0")
+    assert ran(said) == GAMMA_RERUNS
+    assert clean(project)
+    assert shown_gammas(project)["temporary"] == 3.0
+
+
+@pytest.mark.slow
+def test_a_queued_experiment_is_shown_compared_and_promoted_to_a_branch(project):
+    run(project, "dvc", "exp", "run", "--queue", "--name", "queued", "-S", "synth.gamma=0.3")
+    run(project, "dvc", "queue", "start", "--jobs", "1")
+    while "Success" not in (status := run(project, "dvc", "queue", "status")):
+        assert "Failed" not in status, run(project, "dvc", "queue", "logs", "queued")
+        time.sleep(2)
+    assert ran(run(project, "dvc", "queue", "logs", "queued")) == GAMMA_RERUNS
+    assert clean(project)
+    assert shown_gammas(project)["queued"] == 0.3
+    changes = json.loads(run(project, "dvc", "metrics", "diff", "--json", "HEAD", "queued"))
+    assert "metrics/train/diffmix.json" in changes
+    assert not {"metrics/train/baseline.json", "metrics/train/cutmix.json", "metrics/filter.json"} & set(changes)
+    run(project, "dvc", "exp", "branch", "queued", "smaller-gamma")
+    assert "gamma: 0.3" in run(project, "git", "show", "smaller-gamma:params.yaml")
+    assert ran(run(project, "dvc", "repro", "--dry")) == set()
+
+
+def shown_gammas(project: Path) -> dict[str, float]:
+    """What `dvc exp show` lists, by the experiment's name, of those that have metrics."""
+    found = {}
+    for commit in json.loads(run(project, "dvc", "exp", "show", "--json")):
+        for experiment in commit["experiments"] or []:
+            for revision in experiment["revs"]:
+                data = revision["data"]
+                assert data["metrics"]["metrics/evaluate.json"]["data"]["arms"]["diffmix"]["top1"] >= 0
+                found[revision["name"]] = data["params"]["params.yaml"]["data"]["synth"]["gamma"]
+    return found
+
+
 def test_a_bad_value_stops_before_anything_runs_and_results_stay_restorable(project):
     params = project / "params.yaml"
     good = params.read_text()
@@ -131,7 +160,7 @@ def photos(tmp_path_factory) -> Path:
             (root / split / name).mkdir(parents=True)
             for number in range(count):
                 Image.fromarray(rng.integers(0, 256, (40, 30, 3), np.uint8)).save(root / split / name / f"{number}.jpg")
-    folder = copy_project(tmp_path_factory.mktemp("project"), "tests/tiny.yaml")
+    folder = copy_project(tmp_path_factory.mktemp("project"), {})
     params = yaml.safe_load((folder / "params.yaml").read_text())
     params["data"] |= {"name": "folder", "metaclass": "thing", "folder": {"path": str(root), "test_share": 0.3}}
     params["finetune"]["strategy"] = "db"  # prompts with the classes' own names
