@@ -7,7 +7,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class Site(ThreadingHTTPServer):
-    """`files` by name; `cuts` is how many answers break off after `cut_at` bytes; `requests` (path, Range) as they came."""
+    """`files` by name; `cuts` answers break off after `cut_at` bytes; `requests` are (path, Range) as they came;
+    `headers` go with every answer.
+    """
 
     daemon_threads = True
 
@@ -16,6 +18,7 @@ class Site(ThreadingHTTPServer):
         self.files: dict[str, bytes] = {}
         self.moved: dict[str, str] = {}
         self.requests: list[tuple[str, str | None]] = []
+        self.headers: dict[str, str] = {}
         self.cuts, self.cut_at, self.failures, self.ranges = 0, 0, 0, True
 
     @property
@@ -45,11 +48,16 @@ class Handler(BaseHTTPRequestHandler):
         span = f"bytes {first}-{len(content) - 1}/{len(content)}"
         return self.answer(206, content[first:], **{"Content-Range": span})
 
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
     def answer(self, status: int, body: bytes, **headers: str) -> None:
         self.send_response(status)
-        for name, value in (headers | {"Content-Length": str(len(body))}).items():
+        for name, value in (self.server.headers | headers | {"Content-Length": str(len(body))}).items():
             self.send_header(name, value)
         self.end_headers()
+        if self.command == "HEAD":
+            return
         if body and self.server.cuts:
             self.server.cuts -= 1
             body = body[: self.server.cut_at]

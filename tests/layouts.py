@@ -3,6 +3,7 @@
 A file that the test has no use for is there none the less where the real archive has one that could be mistaken for it.
 """
 
+import gzip
 import hashlib
 import io
 import tarfile
@@ -22,14 +23,12 @@ Files = Mapping[str, bytes]
 
 def pack(files: Files, gzipped: bool = True) -> bytes:
     buffer = io.BytesIO()
-    with tarfile.open(
-        fileobj=buffer, mode="w:gz" if gzipped else "w", **({"compresslevel": 1} if gzipped else {})
-    ) as tar:  # type: ignore[call-overload]
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
         for name, content in files.items():
             info = tarfile.TarInfo(name)
             info.size = len(content)
             tar.addfile(info, io.BytesIO(content))
-    return buffer.getvalue()
+    return gzip.compress(buffer.getvalue(), 1) if gzipped else buffer.getvalue()
 
 
 def jpeg(number: int, kind: int = 0, size: tuple[int, int] = (8, 6)) -> bytes:

@@ -67,9 +67,9 @@ PUBLISHED: dict[str, list[bytes]] = {
     "dogs": [pack(DOGS, gzipped=False), pack(layouts.dog_lists(BREEDS), gzipped=False)],
     "cars": [
         pack({f"cars_train/{file}": jpeg(k, 60) for k, (file, _) in enumerate(CARS)}),
-        pack({"cars_test/00001.jpg": jpeg(7, 70)}),
+        pack({f"cars_test/{file}": jpeg(k, 70) for k, (file, _) in enumerate(CARS)}),
         pack(layouts.car_devkit(["AM General Hummer SUV 2000", "Ram C/V Cargo Van Minivan 2012"], CARS)),
-        layouts.car_annotations([("00001.jpg", 1)]),
+        layouts.car_annotations([("00001.jpg", 1), ("00002.jpg", 1)]),
     ],
     "flowers": [
         pack({f"jpg/image_{k:05d}.jpg": jpeg(k, 80) for k in range(1, 7)}),
@@ -158,7 +158,7 @@ def test_cars_have_their_test_labels_from_the_file_of_their_own():
     dataset = get("cars")
     assert dataset.classes == ["AM General Hummer SUV 2000", "Ram C/V Cargo Van Minivan 2012"]
     assert split(dataset, "train") == ([1, 0], [jpeg(0, 60), jpeg(1, 60)])
-    assert split(dataset, "test") == ([0], [jpeg(7, 70)])
+    assert split(dataset, "test") == ([0, 0], [jpeg(0, 70), jpeg(1, 70)])
 
 
 def test_flowers_are_pooled_and_each_class_is_halved_by_one_generator():

@@ -59,7 +59,10 @@ class HubImage(NamedTuple):
 
 def read_hub(hub: Hub, place: Place) -> Dataset:
     """Raises BadInput, naming the parameter, for what the hub or the dataset does not have."""
-    splits = {name: _load(hub, place, split) for name, split in (("train", hub.train), ("test", hub.test))}
+    datasets, folder = _library(place.url), None if place.archive is None else _local(hub, place.archive)
+    if folder is None and os.path.exists(str(hub.id)):  # the library would read it, of whatever commit
+        raise BadInput(f"params.yaml: data.hub.id: {hub.id} is a folder here; name it at data.archive, or move it")
+    splits = {name: _load(datasets, hub, folder, split) for name, split in (("train", hub.train), ("test", hub.test))}
     classes, labels = name_labels(hub, splits)
     return assemble(classes, {name: Listed(labels[name], _images(hub, name, part)) for name, part in splits.items()})
 
@@ -81,14 +84,11 @@ def name_labels(hub: Hub, splits: dict[str, Any]) -> tuple[list[str], dict[str, 
     return [name.replace("_", " ") for name in names], rows
 
 
-def _load(hub: Hub, place: Place, split: str | None) -> Any:
-    """One split, with the two columns that are wanted, of the hub or of the folder at data.archive."""
-    datasets = _library(place.url)
+def _load(datasets: Any, hub: Hub, folder: Path | None, split: str | None) -> Any:
+    """One split, of the hub or of a folder with its files."""
+    source = {"path": hub.id, "revision": hub.revision} if folder is None else {"path": str(folder)}
     try:
-        if place.archive is not None:
-            part = datasets.load_dataset(str(_local(hub, place.archive)), split=split, cache_dir=str(home() / "hub"))
-        else:
-            part = datasets.load_dataset(hub.id, revision=hub.revision, split=split, cache_dir=str(home() / "hub"))
+        part = datasets.load_dataset(**source, split=split, cache_dir=str(home() / "hub"))
     except Exception as error:  # the library raises what its parts raise
         reason = shortened(" ".join(str(error).split()) or type(error).__name__, 300)
         raise BadInput(f"params.yaml: data.hub: {hub.id} at {hub.revision}: {split} cannot be had ({reason})") from None
