@@ -47,7 +47,7 @@ class Data(Section):
     @model_validator(mode="after")
     def fits_together(self) -> Self:
         if self.waterbirds and self.name != "cub":
-            raise ValueError(f"waterbirds are cub's species, not {self.name}'s; set it to false, or name to cub")
+            raise ValueError(f"waterbirds are species of cub, not of {self.name}; set it to false, or name to cub")
         missing = [name for name, value in self.hub if value is None]
         if self.name == "hub" and missing:
             raise ValueError(f"hub.{missing[0]} is null; a dataset of the hub needs id, revision, columns and splits")

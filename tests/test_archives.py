@@ -209,6 +209,15 @@ def test_two_runs_do_not_download_the_same_archive(site):
         assert "another run is downloading birds.tgz" in refusal(birds(site))
 
 
+def test_a_place_that_cannot_hold_archives_is_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("DIFFMIX_ARCHIVES", str(tmp_path / "file"))
+    (tmp_path / "file").touch()
+    with pytest.raises(
+        BadInput, match=r"file: cannot hold archives \(File exists\); name a folder by DIFFMIX_ARCHIVES"
+    ):
+        archives.home()
+
+
 def test_archives_lie_in_the_repositorys_work_folder_by_default(tmp_path, monkeypatch):
     monkeypatch.delenv("DIFFMIX_ARCHIVES")
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))

@@ -116,7 +116,7 @@ def test_a_group_without_arms_is_refused():
         ({"data.metaclass": " "}, r"^params.yaml: data.metaclass"),
         (
             {"data.waterbirds": True},
-            r"^params.yaml: data: waterbirds are cub's species, not toybirds's; set it to false",
+            r"^params.yaml: data: waterbirds are species of cub, not of toybirds; set",
         ),
         ({"data.name": "hub"}, r"^params.yaml: data: hub.id is null; a dataset of the hub needs id, revision"),
         ({"method": "diff-aug", "synth.referable_classes": 3}, r"mode aug takes no reference from another class"),

@@ -41,7 +41,12 @@ class Place(NamedTuple):
 def home() -> Path:
     """The folder of archives, made where it is not there."""
     folder = Path(os.environ.get("DIFFMIX_ARCHIVES") or Path(os.environ.get("DVC_ROOT", "."), ".work/archives"))
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInput(
+            f"{folder}: cannot hold archives ({error.strerror}); name a folder by DIFFMIX_ARCHIVES"
+        ) from None
     return folder
 
 
