@@ -9,7 +9,7 @@ import yaml
 from PIL import Image
 
 from stages import download
-from stages.datasets import pascal
+from stages.datasets import pascal, transfer
 from stages.datasets.archives import Place
 from stages.datasets.dataset import Dataset
 from stages.shared.errors import BadInput
@@ -202,7 +202,9 @@ def test_archives_downloaded_by_hand_are_read_without_network(name, site: Site, 
     assert site.requests == []
 
 
-def test_the_stage_writes_the_tables_of_a_fetched_dataset(site, tmp_path, monkeypatch):
+def test_the_stage_writes_the_tables_of_a_dataset_fetched_over_a_connection_that_breaks(site, tmp_path, monkeypatch):
+    site.cuts, site.cut_at = 2, 500
+    monkeypatch.setattr(transfer, "PAUSE", 0.0)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params(name="cub", waterbirds=True, url=site.url)))
     download.main()
@@ -210,6 +212,7 @@ def test_the_stage_writes_the_tables_of_a_fetched_dataset(site, tmp_path, monkey
     assert [len(Table(output / name)) for name in ("train", "masks", "test", "ood")] == [3, 0, 2, 4]
     assert read_classes(output)["name"].tolist() == ["Black footed Albatross", "Laysan Albatross"]
     assert Table(output / "ood").rows["group"].iloc[1] == "waterbird_water"
+    assert [wanted for _, wanted in site.requests] == [None, "bytes=500-", "bytes=1000-", None]
 
 
 def test_a_damaged_image_of_an_archive_leaves_the_last_output_whole(site, tmp_path, monkeypatch):

@@ -79,7 +79,7 @@ def recorded(name: str) -> str | None:
     with CHECKSUMS.open(newline="") as file:
         committed = {row["name"]: row["checksum"] for row in csv.DictReader(file)}
     local = _record(name)
-    return committed.get(name) or (local.read_text().strip() if local.is_file() else None)
+    return committed.get(name) or (local.read_text().strip() if local.is_file() else None) or None
 
 
 def _record(name: str) -> Path:
