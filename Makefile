@@ -44,7 +44,7 @@ $(EXPERIMENTS): env
 pretrain: env  ## Train the embedded base anew (hours on a CPU)
 	$(VENV)/bin/python -m stages.pretrain
 
-clean:  ## Remove the environment and work in progress
+clean:  ## Remove the environment, work in progress and fetched archives
 	rm -rf $(VENV) .work
 
 .PHONY: help env repro test test-slow lint gate verify pretrain clean $(EXPERIMENTS)

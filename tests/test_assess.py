@@ -154,8 +154,9 @@ def test_images_of_few_classes_are_at_a_distance_from_all_of_them(run, monkeypat
     assert summary["frechet"]["all"] > 0.1
 
 
-def test_without_a_judge_faithfulness_is_clips_cosine_with_the_classs_name(run):
-    images, summary = run([faithful(5), faithful(6)], name="folder")
+@pytest.mark.parametrize("name", ["folder", "cub", "hub"])
+def test_without_a_judge_faithfulness_is_clips_cosine_with_the_classs_name(run, name):
+    images, summary = run([faithful(5), faithful(6)], name=name)
     model, processor = load_clip(Pretrained(id=CLIP, revision=None))
     pictures = [Image.fromarray(draw("train", index, WORLD.bias)[0]) for index in (5, 6)]
     captions = [f"a photo of a {SPECIES[label(index)].name} bird" for index in (5, 6)]

@@ -44,6 +44,10 @@ def test_the_default_is_the_toybirds_preset():
         ("base.id", "someone/model"),
         ("clip.id", "data/nowhere"),
         ("data.name", "cifar"),
+        ("data.url", "a mirror"),
+        ("data.url", "ftp://a.mirror"),
+        ("data.waterbirds", "yes"),
+        ("data.hub.revision", "main"),
         ("finetune.strategy", "lora"),
         ("filter.drop", 1.0),
         ("train.epochs", 0),
@@ -110,6 +114,11 @@ def test_a_group_without_arms_is_refused():
         ({"synth.steps": 4}, r"synth.steps: of 4 steps, strengths 0.5 and 0.7 would both run 2"),
         ({"method": "real-filtering", "filter.criterion": "metaclass"}, r"set that to null, or take real-gen"),
         ({"data.metaclass": " "}, r"^params.yaml: data.metaclass"),
+        (
+            {"data.waterbirds": True},
+            r"^params.yaml: data: waterbirds are species of cub, not of toybirds; set",
+        ),
+        ({"data.name": "hub"}, r"^params.yaml: data: hub.id is null; a dataset of the hub needs id, revision"),
         ({"method": "diff-aug", "synth.referable_classes": 3}, r"mode aug takes no reference from another class"),
         ({"synth.pairing": "adjacent"}, r"set synth.referable_classes"),
         ({"method": "diff-gen", "synth.keep_background": True}, r"^params.yaml: synth.keep_background"),
@@ -125,6 +134,15 @@ def test_combinations_that_make_no_sense_are_refused(changes, line):
 
 def test_a_gamma_for_each_strength_is_accepted():
     check(changed("synth.gamma", [0.1, 0.3, 0.5]))
+
+
+@pytest.mark.parametrize("name", ["cub", "aircraft", "flowers", "dogs", "cars", "pascal"])
+def test_a_dataset_of_table_8_needs_no_more_than_its_name(name):
+    check(changed("data.name", name))
+
+
+def test_cub_may_have_waterbirds():
+    check(changed("data.waterbirds", True, changed("data.name", "cub")))
 
 
 def test_inception_needs_its_package(monkeypatch):

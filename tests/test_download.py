@@ -13,6 +13,7 @@ from stages.datasets.folder import Folder, read_folder
 from stages.datasets.toybirds_tables import draw
 from stages.shared.errors import BadInput
 from stages.shared.tables import Table, read_classes, read_manifest
+from tests.closure import ROOT
 
 
 def save(path: Path, colour=(200, 30, 30), size=(6, 4), mode="RGB", **options) -> Path:
@@ -35,7 +36,7 @@ def read(root: Path, test_share: float = 0.3):
 
 def run_stage(work: Path, monkeypatch, **folder) -> Path:
     """Run the stage in `work`, on Toybirds unless a folder is given; returns its output."""
-    data = {
+    data = yaml.safe_load((ROOT / "tests/tiny.yaml").read_text())["data"] | {
         "name": "folder" if folder else "toybirds",
         "metaclass": "pet",
         "toybirds": {"train_per_class": 2, "test_per_class": 1, "ood_per_group": 3, "bias": 0.9},

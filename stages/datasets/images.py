@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -26,19 +27,27 @@ TURNS = {  # by EXIF's orientation
 WINDOW = 64  # images in memory at a time
 
 
-def check_images(paths: Sequence[Path]) -> None:
+class ImageFile(Protocol):
+    """A Path, or whatever lies inside an archive; `str()` is what messages call it."""
+
+    def is_file(self) -> bool: ...
+
+    def read_bytes(self) -> bytes: ...
+
+
+def check_images(paths: Sequence[ImageFile]) -> None:
     """Decode every file, so that nothing is written when one is broken; raises BadInput, naming the file."""
     thread_map(_check, paths, desc="checking images", unit="image", max_workers=os.cpu_count())
 
 
-def encode_images(paths: Sequence[Path]) -> Iterator[bytes]:
+def encode_images(paths: Sequence[ImageFile]) -> Iterator[bytes]:
     """The table's bytes of each file, in order."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for first in range(0, len(paths), WINDOW):
             yield from pool.map(encode_image, paths[first : first + WINDOW])
 
 
-def encode_image(path: Path) -> bytes:
+def encode_image(path: ImageFile) -> bytes:
     """The file as it is where every reader sees the same RGB picture in it; else upright, opaque RGB as PNG."""
     with _opened(path) as (content, image):
         plain = image.mode in ("RGB", "L") and not image.has_transparency_data
@@ -47,7 +56,7 @@ def encode_image(path: Path) -> bytes:
         return encode_png(_picture(image))
 
 
-def _check(path: Path) -> None:
+def _check(path: ImageFile) -> None:
     with _opened(path) as (content, image):
         _picture(image)
         if image.format == "PNG":  # Pillow decodes pixels without their checksums; libpng, say, would refuse them
@@ -55,7 +64,7 @@ def _check(path: Path) -> None:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[tuple[bytes, Image.Image]]:
+def _opened(path: ImageFile) -> Iterator[tuple[bytes, Image.Image]]:
     """The file's bytes and its picture, of an animation the first; whatever fails inside is the file's fault."""
     if not path.is_file():  # a pipe would never end; a link may lead nowhere
         raise BadInput(f"{path}: is not a file; remove or replace it")
@@ -68,7 +77,8 @@ def _opened(path: Path) -> Iterator[tuple[bytes, Image.Image]]:
         reason = " ".join(str(error).split())
         if isinstance(error, UnidentifiedImageError):  # whose own words name a place in memory
             reason = "cannot identify its format" if content else "the file is empty"
-        raise BadInput(f"{path}: is not a readable image ({reason}); remove or replace it") from None
+        cure = "remove or replace it" if isinstance(path, Path) else "get the archive anew"
+        raise BadInput(f"{path}: is not a readable image ({reason}); {cure}") from None
 
 
 def _picture(image: Image.Image) -> Image.Image:

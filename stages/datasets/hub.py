@@ -1,0 +1,128 @@
+"""Any image dataset of the Hugging Face hub, by id, commit, and the names of its columns and splits.
+
+The commit is the checksum: it names the content of every file. A copy of the dataset's files at data.archive is held to
+the checksum of its first use. data.url is another hub of the same interface. Needs `pip install datasets`.
+"""
+
+import hashlib
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+from pydantic import field_validator
+
+from stages.datasets.archives import Place, checksum, given, hold, home
+from stages.datasets.dataset import Dataset
+from stages.datasets.tars import Listed, assemble
+from stages.shared.errors import BadInput
+from stages.shared.params import Section, shortened
+
+COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+class Hub(Section):
+    id: str | None
+    revision: str | None
+    image: str | None
+    label: str | None
+    train: str | None
+    test: str | None
+
+    @field_validator("revision")
+    @classmethod
+    def is_a_commit(cls, revision: str | None) -> str | None:
+        if revision is not None and not COMMIT.fullmatch(revision):
+            raise ValueError("a branch or a tag moves; give the 40 hex digits of a commit")
+        return revision
+
+
+class HubImage(NamedTuple):
+    """A row's image, with what `check_images` and `encode_images` use of a Path."""
+
+    column: Any  # datasets' column of {"bytes", "path"}
+    split: str
+    row: int
+
+    def __str__(self) -> str:
+        return f"params.yaml: data.hub: row {self.row} of split {self.split}"
+
+    def is_file(self) -> bool:
+        return True
+
+    def read_bytes(self) -> bytes:
+        cell = self.column[self.row]
+        return cell["bytes"] if cell["bytes"] is not None else Path(cell["path"]).read_bytes()
+
+
+def read_hub(hub: Hub, place: Place) -> Dataset:
+    """Raises BadInput, naming the parameter, for what the hub or the dataset does not have."""
+    datasets, folder = _library(place.url), None if place.archive is None else _local(hub, place.archive)
+    if folder is None and os.path.exists(str(hub.id)):  # the library would read it, of whatever commit
+        raise BadInput(f"params.yaml: data.hub.id: {hub.id} is a folder here; name it at data.archive, or move it")
+    splits = {name: _load(datasets, hub, folder, split) for name, split in (("train", hub.train), ("test", hub.test))}
+    classes, labels = name_labels(hub, splits)
+    return assemble(classes, {name: Listed(labels[name], _images(hub, name, part)) for name, part in splits.items()})
+
+
+def name_labels(hub: Hub, splits: dict[str, Any]) -> tuple[list[str], dict[str, pd.DataFrame]]:
+    """The classes and each split's rows: the names that the dataset gives, or else train's values in order."""
+    feature = splits["train"].features[hub.label]
+    values = {name: list(split[hub.label]) for name, split in splits.items()}
+    named = hasattr(feature, "names")
+    known = (
+        list(range(len(feature.names))) if named else sorted({v for v in values["train"] if isinstance(v, str | int)})
+    )
+    places = {value: label for label, value in enumerate(known)}
+    for name, column in values.items():
+        if strange := [value for value in column if not isinstance(value, str | int) or value not in places]:
+            raise BadInput(f"params.yaml: data.hub.label: {name} has {strange[0]!r}, a class that train lacks")
+    names = feature.names if named else map(str, known)
+    rows = {name: pd.DataFrame({"label": [places[value] for value in column]}) for name, column in values.items()}
+    return [name.replace("_", " ") for name in names], rows
+
+
+def _load(datasets: Any, hub: Hub, folder: Path | None, split: str | None) -> Any:
+    """One split, of the hub or of a folder with its files."""
+    source = {"path": hub.id, "revision": hub.revision} if folder is None else {"path": str(folder)}
+    try:
+        part = datasets.load_dataset(**source, split=split, cache_dir=str(home() / "hub"))
+    except Exception as error:  # the library raises what its parts raise
+        reason = shortened(" ".join(str(error).split()) or type(error).__name__, 300)
+        raise BadInput(f"params.yaml: data.hub: {hub.id} at {hub.revision}: {split} cannot be had ({reason})") from None
+    for name in (hub.image, hub.label):
+        if name not in part.column_names:
+            raise BadInput(f"params.yaml: data.hub: no column {name}; choose of {', '.join(part.column_names)}")
+    return part
+
+
+def _library(url: str | None) -> Any:
+    if url is not None:
+        os.environ["HF_ENDPOINT"] = url.rstrip("/")  # read when the library is imported
+    try:
+        import datasets
+    except ImportError:
+        raise BadInput("params.yaml: data.name: hub needs `pip install datasets`; or take another dataset") from None
+    return datasets
+
+
+def _local(hub: Hub, path: str) -> Path:
+    """The folder with the dataset's files, all of them as at their first use."""
+    root = given(path)
+    if not os.path.isdir(root):
+        raise BadInput(f"params.yaml: data.archive: there is no folder {root}; name the dataset's, or set it to null")
+    files = sorted(file for file in root.rglob("*") if file.is_file() and ".git" not in file.parts)
+    lines = [f"{file.relative_to(root)} {checksum(file, 'sha256:')}" for file in files]
+    hold(f"{hub.id}@{hub.revision}", f"sha256:{hashlib.sha256(chr(10).join(lines).encode()).hexdigest()}", root)
+    return root
+
+
+def _images(hub: Hub, name: str, part: Any) -> Sequence[HubImage]:
+    import datasets
+
+    if not isinstance(part.features[hub.image], datasets.Image):
+        raise BadInput(f"params.yaml: data.hub.image: column {hub.image} holds no images; name the one that does")
+    column = part.cast_column(hub.image, datasets.Image(decode=False))[hub.image]
+    return [HubImage(column, name, row) for row in range(len(part))]
