@@ -85,7 +85,7 @@ def project(tmp_path, monkeypatch) -> Path:
     write_plan(tmp_path, [f"{n:08d}" for n in range(4)])
     (tmp_path / "params.yaml").write_text(
         f"base: {{id: {PIPELINE}, revision: null}}\n"
-        "synth: {steps: 4, guidance_scale: 2.0, resolution: 32}\nattention: {images: 3}\n"
+        "synth: {steps: 4, guidance_scale: 2.0, resolution: 32, batch: 32}\nattention: {images: 3}\n"
     )
     monkeypatch.chdir(tmp_path)
     return tmp_path
