@@ -41,10 +41,13 @@ verify: env  ## Run all stages anew in a clone of the last commit, and compare
 $(EXPERIMENTS): env
 	$(VENV)/bin/python -m experiments.run $@
 
+presets: env  ## Write presets/ anew, from params.yaml and experiments/presets.py
+	$(VENV)/bin/python -m experiments.presets
+
 pretrain: env  ## Train the embedded base anew (hours on a CPU)
 	$(VENV)/bin/python -m stages.pretrain
 
 clean:  ## Remove the environment, work in progress and fetched archives
 	rm -rf $(VENV) .work
 
-.PHONY: help env repro test test-slow lint gate verify pretrain clean $(EXPERIMENTS)
+.PHONY: help env repro test test-slow lint gate verify presets pretrain clean $(EXPERIMENTS)
