@@ -1,4 +1,4 @@
-"""A copy of the project with the tiny preset changed, for tests that run stages as processes of their own."""
+"""A copy of the project with a preset changed, for tests that run stages as processes of their own."""
 
 import os
 import shutil
@@ -20,8 +20,8 @@ MANY_IMAGES: dict[str, Any] = {  # three shards of images, in seconds: 16 pixels
 }  # fmt: skip
 
 
-def copy_project(folder: Path, changes: dict[str, Any]) -> Path:
-    """The files that git keeps or would keep, with tests/tiny.yaml changed by dotted path, and no lock; committed."""
+def copy_project(folder: Path, changes: dict[str, Any], preset: str = "tests/tiny.yaml") -> Path:
+    """The files that git keeps or would keep, with a preset's values changed by dotted path, and no lock; committed."""
     listed = subprocess.run(
         ["git", "ls-files", "-co", "--exclude-standard", "-z"], cwd=ROOT, capture_output=True, text=True, check=True
     )
@@ -29,14 +29,14 @@ def copy_project(folder: Path, changes: dict[str, Any]) -> Path:
         if (ROOT / name).is_file() and not name.startswith("metrics/") and name != "dvc.lock":
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, folder / name)
-    write_params(folder, changes)
+    write_params(folder, changes, preset)
     for words in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "small"]):
         subprocess.run(["git", *words], cwd=folder, env=os.environ | GIT, check=True)
     return folder
 
 
-def write_params(folder: Path, changes: dict[str, Any]) -> None:
-    tree = yaml.safe_load((ROOT / "tests/tiny.yaml").read_text())
+def write_params(folder: Path, changes: dict[str, Any], preset: str = "tests/tiny.yaml") -> None:
+    tree = yaml.safe_load((ROOT / preset).read_text())
     for path, value in changes.items():
         *parents, leaf = path.split(".")
         node = tree
