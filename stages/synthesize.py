@@ -34,6 +34,7 @@ from stages.shared.tables import (
     write_manifest,
     write_shard,
 )
+from stages.shared.text import Text
 from stages.shared.translation import (
     DATA,
     FINETUNED,
@@ -77,16 +78,16 @@ def keep_background(images: list[Image.Image], references: list[Image.Image], ma
     ]
 
 
-def translate_foreground(pipeline, references: References, states: Tensor, rows, synth: Synth, words: Tensor):
+def translate_foreground(pipeline, references: References, text: Text, rows, synth: Synth, words: Tensor):
     """`translate_rows` where attention sees the foreground, the reference elsewhere; `words`: `class_weights`."""
     with record_attention(pipeline, words[rows["target_label"].tolist()], synth.resolution) as record:
-        images = translate_rows(pipeline, references, states, rows, synth)
+        images = translate_rows(pipeline, references, text, rows, synth)
     masks = foreground_masks(record.maps(), synth.resolution)
     return keep_background(images, references.images(rows["source_key"]), masks)
 
 
 def synthesize(
-    pipeline, table: Table, states: Tensor, words: Tensor | None, rows: pd.DataFrame, synth: Synth, bar: tqdm
+    pipeline, table: Table, text: Text, words: Tensor | None, rows: pd.DataFrame, synth: Synth, bar: tqdm
 ) -> list[bytes]:
     """The encoded images of `rows`, in their order; with `words` on the references' own backgrounds."""
     references = References(pipeline, table, rows["source_key"], synth)
@@ -94,7 +95,7 @@ def synthesize(
     made: dict[str, bytes] = {}
     with ThreadPoolExecutor() as pool:  # encoders release the GIL
         for batch in buckets(rows, synth.batch):
-            images = make(pipeline, references, states, batch, synth)
+            images = make(pipeline, references, text, batch, synth)
             made.update(zip(batch["key"], pool.map(encode_png, images), strict=True))
             bar.update(len(batch))
     return [made[key] for key in rows["key"]]
@@ -122,12 +123,12 @@ def make_images(
     """All shards of the plan, those that are there already left alone, by all processes; returns the manifest."""
     shards = {shard_name(n // SHARD_ROWS): plan.iloc[n : n + SHARD_ROWS] for n in range(0, len(plan), SHARD_ROWS)}
     mine = share(list(shards))
-    pipeline, states = load_translator(params.base, classes, strategy, params.synth.resolution)
+    pipeline, text = load_translator(params.base, classes, strategy, params.synth.resolution)
     words = class_weights(pipeline.tokenizer, classes, strategy) if params.synth.keep_background else None
     done = sum(len(shards[shard]) for shard in mine if is_made(work, shard))
     rows, place = sum(len(shards[shard]) for shard in mine), processes().process_index
     with tqdm(total=rows, initial=done, desc="synthesize", unit="image", position=place) as bar:
-        make = partial(synthesize, pipeline, table, states, words, synth=params.synth, bar=bar)
+        make = partial(synthesize, pipeline, table, text, words, synth=params.synth, bar=bar)
         for shard in mine:
             make_shard(work, shard, shards[shard], make)
     processes().wait_for_everyone()
