@@ -5,7 +5,7 @@ image table.
 """
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -92,13 +92,14 @@ def synthesize(
     """The encoded images of `rows`, in their order; with `words` on the references' own backgrounds."""
     references = References(pipeline, table, rows["source_key"], synth)
     make = translate_rows if words is None else partial(translate_foreground, words=words)
-    made: dict[str, bytes] = {}
-    with ThreadPoolExecutor() as pool:  # encoders release the GIL
+    encoded: dict[str, Future[bytes]] = {}
+    with ThreadPoolExecutor() as pool:  # encoders release the GIL: the next batch does not wait for them
         for batch in buckets(rows, synth.batch):
             images = make(pipeline, references, text, batch, synth)
-            made.update(zip(batch["key"], pool.map(encode_png, images), strict=True))
+            for key, image in zip(batch["key"], images, strict=True):
+                encoded[key] = pool.submit(encode_png, image)
             bar.update(len(batch))
-    return [made[key] for key in rows["key"]]
+        return [encoded[key].result() for key in rows["key"]]
 
 
 def is_made(work: Path, shard: str) -> bool:
