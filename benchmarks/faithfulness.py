@@ -22,6 +22,7 @@ from stages.shared.judge import Judge, load_judge, recognised
 from stages.shared.methods import read_strategy
 from stages.shared.params import load
 from stages.shared.tables import read_classes, read_manifest
+from stages.shared.text import Text
 from stages.shared.translation import Sampling, load_translator, translate
 from stages.synthesize import Params
 
@@ -55,15 +56,15 @@ def reconstruct(pipeline, images: np.ndarray) -> np.ndarray:
 
 
 def make(
-    pipeline, states: Tensor, labels: np.ndarray, references: Tensor | None, strength: float, sampling: Sampling
+    pipeline, text: Text, labels: np.ndarray, references: Tensor | None, strength: float, sampling: Sampling
 ) -> np.ndarray:
     """The images of the labels' prompts, uint8 (n, size, size, 3)."""
     parts = []
     for rows in torch.arange(len(labels)).split(60):
         chosen = None if references is None else references[rows]
-        prompts = states[torch.from_numpy(labels)[rows]]
+        prompts = text.rows([*labels[rows], -1])
         generators = [torch.Generator().manual_seed(seed) for seed in range(len(rows))]
-        images = translate(pipeline, chosen, prompts, states[-1], strength, sampling, generators)
+        images = translate(pipeline, chosen, prompts, strength, sampling, generators)
         parts += [np.asarray(image) for image in images]
     return np.stack(parts)
 
@@ -77,7 +78,7 @@ def keeps_background(made: np.ndarray, references: np.ndarray, masks: np.ndarray
     )
 
 
-def translations(pipeline, judge: Judge, states: Tensor, sampling: Sampling, bias: float) -> dict[str, float]:
+def translations(pipeline, judge: Judge, text: Text, sampling: Sampling, bias: float) -> dict[str, float]:
     """Diff-Mix at each of the paper's strengths: recognised as the target, and on the reference's background."""
     targets = np.arange(len(SPECIES)).repeat(PER_CLASS)
     sources, rng, result = read_manifest(Path("data/subsample")), np.random.default_rng(3), {}
@@ -85,7 +86,7 @@ def translations(pipeline, judge: Judge, states: Tensor, sampling: Sampling, bia
         rows = [rng.choice(np.flatnonzero(sources["label"] != target)) for target in targets]
         scenes = [draw("train", int(sources["key"].iloc[row]), bias) for row in rows]
         images, masks = (np.stack(part) for part in zip(*scenes, strict=True))
-        made = make(pipeline, states, targets, encode(pipeline, images), strength, sampling)
+        made = make(pipeline, text, targets, encode(pipeline, images), strength, sampling)
         result[f"diff_mix_{strength}"] = percent(recognised(judge, made) == targets)
         result[f"background_kept_{strength}"] = percent(keeps_background(made, images, masks, rng))
     return result
@@ -93,18 +94,18 @@ def translations(pipeline, judge: Judge, states: Tensor, sampling: Sampling, bia
 
 def main() -> None:
     params, bias, classes = load(Params), load(DownloadParams).data.toybirds.bias, read_classes(Path("data/download"))
-    pipeline, states = load_translator(params.base, classes, read_strategy(), params.synth.resolution)
+    pipeline, text = load_translator(params.base, classes, read_strategy(), params.synth.resolution)
     judge, targets = load_judge(JUDGE), np.arange(len(SPECIES)).repeat(PER_CLASS)
     fresh, labels = render_species(FRESH, SEED)
     rebuilt = reconstruct(pipeline, fresh)  # fine-tuning leaves the autoencoder alone
-    made = make(pipeline, states, targets, None, 1.0, params.synth)
+    made = make(pipeline, text, targets, None, 1.0, params.synth)
     result = {
         "judge": percent(recognised(judge, fresh) == labels),
         "autoencoder": percent(recognised(judge, rebuilt) == labels),
         "psnr": psnr(rebuilt, fresh),
         "diff_gen": percent(recognised(judge, made) == targets),
     }
-    print(json.dumps(result | translations(pipeline, judge, states, params.synth, bias), indent=1))
+    print(json.dumps(result | translations(pipeline, judge, text, params.synth, bias), indent=1))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ import numpy as np
 import pandas as pd
 import torch
 from pydantic import Field
-from torch import Tensor
 from tqdm import tqdm
 
 from experiments.recipes import parse, read_preset, read_recipe
@@ -24,6 +23,7 @@ from stages.shared.methods import METHODS, Method, Name, read_strategy
 from stages.shared.params import Section, load, read
 from stages.shared.runtime import device, precision
 from stages.shared.tables import Table, read_classes, read_manifest
+from stages.shared.text import Text
 from stages.shared.translation import DATA, SOURCES, load_translator
 from stages.synthesize import Params, Synth, synthesize
 
@@ -50,7 +50,7 @@ class Bench(NamedTuple):
     """What all rows share."""
 
     pipeline: Any
-    states: Tensor
+    text: Text
     table: Table
     classes: int
     synth: Synth
@@ -72,7 +72,7 @@ def time_rows(bench: Bench, rows: pd.DataFrame, steps: int | None) -> float:
     synth = bench.synth if steps is None else bench.synth.model_copy(update={"steps": steps})
     with tqdm(total=len(rows), disable=True) as bar:
         began = time.perf_counter()
-        synthesize(bench.pipeline, bench.table, bench.states, None, rows, synth, bar)
+        synthesize(bench.pipeline, bench.table, bench.text, None, rows, synth, bar)
         return time.perf_counter() - began
 
 
@@ -101,8 +101,8 @@ def open_bench() -> Bench:
     """Raises BadInput where the fine-tuned model or the training images are not there."""
     params, classes = load(Params), read_classes(DATA)
     table = Table(DATA / "train", read_manifest(SOURCES))
-    pipeline, states = load_translator(params.base, classes, read_strategy(), params.synth.resolution)
-    return Bench(pipeline, states, table, len(classes), params.synth)
+    pipeline, text = load_translator(params.base, classes, read_strategy(), params.synth.resolution)
+    return Bench(pipeline, text, table, len(classes), params.synth)
 
 
 def machine(batch: int) -> str:

@@ -89,14 +89,14 @@ def read_masks(keys: pd.Series, resolution: int) -> dict[str, np.ndarray]:
 def examine(rows: pd.DataFrame, classes: pd.DataFrame, strategy: Strategy, params: Params) -> list[Example]:
     """Translate the rows as `synthesize` does and look on; in the order of the rows."""
     resolution = params.synth.resolution
-    pipeline, states = load_translator(params.base, classes, strategy, resolution)
+    pipeline, text = load_translator(params.base, classes, strategy, resolution)
     weights = class_weights(pipeline.tokenizer, classes, strategy)
     references = References(pipeline, Table(DATA / "train"), rows["source_key"], params.synth)
     masks = read_masks(rows["source_key"], resolution)
     found: dict[Any, Example] = {}
     for batch in buckets(rows, params.synth.batch):
         with record_attention(pipeline, weights[batch["target_label"].tolist()], resolution) as record:
-            translations = translate_rows(pipeline, references, states, batch, params.synth)
+            translations = translate_rows(pipeline, references, text, batch, params.synth)
         maps, originals = enlarge(record.maps(), resolution).numpy(), references.images(batch["source_key"])
         for row, original, translation, scores in zip(batch.itertuples(), originals, translations, maps, strict=True):
             mask = masks.get(str(row.source_key))

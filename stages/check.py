@@ -25,7 +25,9 @@ from stages import (
     train,
 )
 from stages.shared.errors import BadInput
+from stages.shared.model_files import CLIP_FILES, CLIP_INDEX, PIPELINE_INDEX, check_files, pipeline_files, read_index
 from stages.shared.params import PATH, Section, leaves, pick, quoted, read, shortened
+from stages.shared.pretrained import Pretrained
 from stages.shared.translation import check_steps
 
 OUTPUT = Path("data/check/ok")
@@ -77,22 +79,23 @@ def check(tree: dict[str, Any]) -> None:
     check_steps(chosen.strength, made)
     train.check_gamma(chosen, pick(train.SyntheticParams, tree, {"arm": first_arm(tree)}).synth.gamma)
     assess.check_frechet(pick(assess.Params, tree).assess.frechet)
-    check_model("base", tree["base"], "model_index.json")
-    check_model("clip", tree["clip"], "config.json")
+    check_model("base", pick(finetune.Params, tree).base, PIPELINE_INDEX)
+    check_model("clip", pick(filter.Params, tree).clip, CLIP_INDEX)
 
 
 def first_arm(tree: dict[str, Any]) -> str:
     return f"arms.synthetic.{next(iter(tree['arms']['synthetic']))}"
 
 
-def check_model(section: str, model: dict[str, Any], file: str) -> None:
-    """Raises BadInput for a folder that holds no model, and for a hub id without its commit."""
-    where, folder = f"{PATH}: {section}.id: {quoted(model['id'])}", Path(model["id"])
-    if os.path.isdir(folder):  # unlike Path.is_dir, says no to a name that is too long
-        if not (folder / file).is_file():
-            raise BadInput(f"{where} holds no {file}; name the folder that does")
-    elif model["revision"] is None:
-        raise BadInput(f"{where} is no folder, and a hub id needs its revision; set both")
+def check_model(section: str, model: Pretrained, index: str) -> None:
+    """Raises BadInput for a folder that holds no whole model, and for a hub id without its commit."""
+    if os.path.isdir(model.id):  # unlike Path.is_dir, says no to a name that is too long
+        content = read_index(section, model, index)
+        check_files(section, model.id, CLIP_FILES if index == CLIP_INDEX else pipeline_files(content))
+    elif model.revision is None:
+        raise BadInput(
+            f"{PATH}: {section}.id: {quoted(model.id)} is no folder, and a hub id needs its revision; set both"
+        )
 
 
 def main() -> None:

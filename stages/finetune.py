@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from diffusers import DDPMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import DDPMScheduler, UNet2DConditionModel
 from diffusers.utils import convert_state_dict_to_diffusers
 from peft import LoraConfig, get_peft_model_state_dict
 from pydantic import Field
@@ -23,9 +23,11 @@ from stages.shared.checkpoint import load_checkpoint, save_checkpoint
 from stages.shared.diffusion import (
     LORA_FILE,
     TOKENS_FOLDER,
+    Pipeline,
     check_resolution,
     encode_moments,
     load_base,
+    token_keys,
 )
 from stages.shared.errors import BadInput
 from stages.shared.methods import RESOLVED, read_strategy
@@ -33,8 +35,9 @@ from stages.shared.params import Section, load
 from stages.shared.pretrained import Pretrained
 from stages.shared.processes import common_folder, launch, processes, share, sum_gradients
 from stages.shared.prompts import Strategy, class_prompts, learns_lora, learns_tokens
-from stages.shared.runtime import checkpoint_seconds, device, seed_everything
+from stages.shared.runtime import checkpoint_seconds, device, seed_everything, training_precision
 from stages.shared.tables import Table, read_classes, read_manifest
+from stages.shared.text import encode, encoders, predict, tokenize
 from stages.shared.work import fingerprint, publish
 
 SOURCES, DATA, OUTPUT = Path("data/subsample"), Path("data/download"), Path("data/finetune")
@@ -68,24 +71,30 @@ class TokenEmbedding(nn.Module):
 
     def forward(self, ids: Tensor) -> Tensor:
         known = self.table.num_embeddings
-        new = F.embedding((ids - known).clamp(min=0), self.rows)
+        new = F.embedding((ids - known).clamp(min=0), self.rows).to(self.table.weight.dtype)
         return torch.where((ids >= known)[..., None], new, self.table(ids.clamp(max=known - 1)))
 
 
-def add_tokens(pipeline: StableDiffusionPipeline, classes: pd.DataFrame) -> TokenEmbedding:
-    """Give each class a token that starts as its metaclass's (first) word."""
-    table = pipeline.text_encoder.get_input_embeddings()
-    words = [pipeline.tokenizer(word, add_special_tokens=False).input_ids[0] for word in classes["metaclass"]]
-    pipeline.tokenizer.add_tokens(classes["token"].tolist())
-    embedding = TokenEmbedding(table, table.weight[words].detach().clone())
-    pipeline.text_encoder.set_input_embeddings(embedding)
-    return embedding
+def add_tokens(pipeline: Pipeline, classes: pd.DataFrame) -> list[TokenEmbedding]:
+    """Give each class a token in each text encoder, which starts as its metaclass's (first) word."""
+    added = []
+    for tokenizer, encoder in encoders(pipeline):
+        table = encoder.get_input_embeddings()
+        words = [tokenizer(word, add_special_tokens=False).input_ids[0] for word in classes["metaclass"]]
+        tokenizer.add_tokens(classes["token"].tolist())
+        embedding = TokenEmbedding(table, table.weight[words].detach().clone().float())
+        encoder.set_input_embeddings(embedding)
+        added.append(embedding)
+    return added
 
 
 def add_lora(unet: UNet2DConditionModel, rank: int) -> list[nn.Parameter]:
     """Low-rank residues on all attention projections (Hu et al., 2022); returns their parameters."""
     unet.add_adapter(LoraConfig(r=rank, target_modules=LORA_TARGETS, lora_alpha=rank, init_lora_weights="gaussian"))
-    return [parameter for parameter in unet.parameters() if parameter.requires_grad]
+    residues = [parameter for parameter in unet.parameters() if parameter.requires_grad]
+    for residue in residues:
+        residue.data = residue.data.float()  # where the base is in bf16, what is learned is not: steps are too small
+    return residues
 
 
 def diffusion_loss(
@@ -93,14 +102,16 @@ def diffusion_loss(
 ) -> Tensor:
     """Eq. 1, for noise or velocity prediction, whichever the base was trained for.
 
-    All of the batch is drawn for; the loss is what its rows `mine` add to the batch's mean.
+    ids: (n, encoders, length). All of the batch is drawn for; the loss is what its rows `mine` add to the batch's mean.
     """
     noise = torch.randn(latents.shape, generator=generator)
     times = torch.randint(scheduler.config.num_train_timesteps, (len(latents),), generator=generator)
     share_of_batch = len(mine) / len(latents)
     latents, noise, times, ids = (part[mine].to(pipeline.device) for part in (latents, noise, times, ids))
     noisy = scheduler.add_noise(latents, noise, times).contiguous(memory_format=torch.channels_last)
-    predicted = pipeline.unet(noisy, times, pipeline.text_encoder(ids).last_hidden_state).sample
+    frozen = pipeline.vae.dtype  # what is learned is fp32 in any case
+    with torch.autocast(pipeline.device.type, frozen, enabled=frozen != torch.float32):
+        predicted = predict(pipeline, noisy, times, encode(pipeline, ids)).float()
     velocity = scheduler.config.prediction_type == "v_prediction"
     target = scheduler.get_velocity(latents, noise, times) if velocity else noise
     return share_of_batch * F.mse_loss(predicted, target)
@@ -109,12 +120,13 @@ def diffusion_loss(
 class Learner:
     """What is trained, how, and how it is kept: the model's new parameters with their optimiser."""
 
-    def __init__(self, pipeline: StableDiffusionPipeline, classes: pd.DataFrame, strategy: Strategy, params: Finetune):
+    def __init__(self, pipeline: Pipeline, classes: pd.DataFrame, strategy: Strategy, params: Finetune):
         self.pipeline, self.strategy, self.params = pipeline, strategy, params
-        self.embedding = add_tokens(pipeline, classes) if learns_tokens(strategy) else None
+        self.embeddings = add_tokens(pipeline, classes) if learns_tokens(strategy) else []
         groups: list[dict] = []
-        if self.embedding is not None:
-            groups.append({"params": [self.embedding.rows], "lr": params.token_learning_rate})
+        if self.embeddings:
+            rows = [embedding.rows for embedding in self.embeddings]
+            groups.append({"params": rows, "lr": params.token_learning_rate})
         if learns_lora(strategy):
             groups.append({"params": add_lora(pipeline.unet, params.lora_rank), "lr": params.learning_rate})
         self.parameters = [parameter for group in groups for parameter in group["params"]]
@@ -144,20 +156,21 @@ class Learner:
         """Write safetensors that `load_lora_weights` and `load_textual_inversion` read."""
         if learns_lora(self.strategy):
             lora = convert_state_dict_to_diffusers(get_peft_model_state_dict(self.pipeline.unet))
-            StableDiffusionPipeline.save_lora_weights(folder, lora, weight_name=LORA_FILE)
-        if self.embedding is not None:
+            self.pipeline.save_lora_weights(folder, lora, weight_name=LORA_FILE)
+        if self.embeddings:
             (folder / TOKENS_FOLDER).mkdir(exist_ok=True)
-            for token, row in zip(classes["token"], self.embedding.rows.detach().cpu(), strict=True):
-                save_file({token: row.clone()}, folder / TOKENS_FOLDER / f"{token.strip('<>')}.safetensors")
+            rows = [embedding.rows.detach().cpu() for embedding in self.embeddings]
+            for token, *learned in zip(classes["token"], *rows, strict=True):
+                named = dict(zip(token_keys(self.pipeline, token), (row.clone() for row in learned), strict=True))
+                save_file(named, folder / TOKENS_FOLDER / f"{token.strip('<>')}.safetensors")
 
 
 def prepare(learner: Learner, table: Table, classes: pd.DataFrame) -> tuple[tuple[Tensor, Tensor], Tensor]:
-    """Latent moments of all images and of their mirror images, (2n, c, h, w) each, and token ids, (2n, length)."""
+    """Latent moments of all images and mirror images, (2n, c, h, w) each; token ids, (2n, encoders, length)."""
     pipeline, rows, how = learner.pipeline, range(len(table)), (learner.params.resolution, learner.params.batch)
     sides = [encode_moments(pipeline, table, rows, *how, mirror) for mirror in (False, True)]
     means, deviations = (torch.cat(parts) for parts in zip(*sides, strict=True))
-    prompts = class_prompts(classes, learner.strategy)
-    ids = pipeline.tokenizer(prompts, padding="max_length", truncation=True, return_tensors="pt").input_ids
+    ids = tokenize(pipeline, class_prompts(classes, learner.strategy))
     return (means, deviations), ids[torch.tensor(table.rows["label"].tolist() * 2)]
 
 
@@ -211,13 +224,13 @@ def main() -> None:
     inputs = [SOURCES, DATA / "train", DATA / "classes.csv", RESOLVED / "finetune.json", Path(params.base.id)]
     launch()
     check_share(params.finetune.batch)
-    mark = fingerprint(params, inputs, device(), processes().num_processes)
+    mark = fingerprint(params, inputs, device(), training_precision(), processes().num_processes)
     with common_folder("finetune", mark) as work:
         losses: list[float] = []
         learner: Learner | None = None
         if strategy != "none":
             seed_everything(params.seed)
-            pipeline = load_base(params.base, torch.float32)
+            pipeline = load_base(params.base, training_precision())
             check_resolution(pipeline, params.finetune.resolution, "finetune.resolution")
             learner = Learner(pipeline, classes, strategy, params.finetune)
             losses = finetune(learner, table, classes, params.seed, work / "checkpoint.pt")

@@ -5,7 +5,7 @@ image table.
 """
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -34,6 +34,7 @@ from stages.shared.tables import (
     write_manifest,
     write_shard,
 )
+from stages.shared.text import Text
 from stages.shared.translation import (
     DATA,
     FINETUNED,
@@ -77,27 +78,28 @@ def keep_background(images: list[Image.Image], references: list[Image.Image], ma
     ]
 
 
-def translate_foreground(pipeline, references: References, states: Tensor, rows, synth: Synth, words: Tensor):
+def translate_foreground(pipeline, references: References, text: Text, rows, synth: Synth, words: Tensor):
     """`translate_rows` where attention sees the foreground, the reference elsewhere; `words`: `class_weights`."""
     with record_attention(pipeline, words[rows["target_label"].tolist()], synth.resolution) as record:
-        images = translate_rows(pipeline, references, states, rows, synth)
+        images = translate_rows(pipeline, references, text, rows, synth)
     masks = foreground_masks(record.maps(), synth.resolution)
     return keep_background(images, references.images(rows["source_key"]), masks)
 
 
 def synthesize(
-    pipeline, table: Table, states: Tensor, words: Tensor | None, rows: pd.DataFrame, synth: Synth, bar: tqdm
+    pipeline, table: Table, text: Text, words: Tensor | None, rows: pd.DataFrame, synth: Synth, bar: tqdm
 ) -> list[bytes]:
     """The encoded images of `rows`, in their order; with `words` on the references' own backgrounds."""
     references = References(pipeline, table, rows["source_key"], synth)
     make = translate_rows if words is None else partial(translate_foreground, words=words)
-    made: dict[str, bytes] = {}
-    with ThreadPoolExecutor() as pool:  # encoders release the GIL
+    encoded: dict[str, Future[bytes]] = {}
+    with ThreadPoolExecutor() as pool:  # encoders release the GIL: the next batch does not wait for them
         for batch in buckets(rows, synth.batch):
-            images = make(pipeline, references, states, batch, synth)
-            made.update(zip(batch["key"], pool.map(encode_png, images), strict=True))
+            images = make(pipeline, references, text, batch, synth)
+            for key, image in zip(batch["key"], images, strict=True):
+                encoded[key] = pool.submit(encode_png, image)
             bar.update(len(batch))
-    return [made[key] for key in rows["key"]]
+        return [encoded[key].result() for key in rows["key"]]
 
 
 def is_made(work: Path, shard: str) -> bool:
@@ -122,12 +124,12 @@ def make_images(
     """All shards of the plan, those that are there already left alone, by all processes; returns the manifest."""
     shards = {shard_name(n // SHARD_ROWS): plan.iloc[n : n + SHARD_ROWS] for n in range(0, len(plan), SHARD_ROWS)}
     mine = share(list(shards))
-    pipeline, states = load_translator(params.base, classes, strategy, params.synth.resolution)
+    pipeline, text = load_translator(params.base, classes, strategy, params.synth.resolution)
     words = class_weights(pipeline.tokenizer, classes, strategy) if params.synth.keep_background else None
     done = sum(len(shards[shard]) for shard in mine if is_made(work, shard))
     rows, place = sum(len(shards[shard]) for shard in mine), processes().process_index
     with tqdm(total=rows, initial=done, desc="synthesize", unit="image", position=place) as bar:
-        make = partial(synthesize, pipeline, table, states, words, synth=params.synth, bar=bar)
+        make = partial(synthesize, pipeline, table, text, words, synth=params.synth, bar=bar)
         for shard in mine:
             make_shard(work, shard, shards[shard], make)
     processes().wait_for_everyone()

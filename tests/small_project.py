@@ -1,6 +1,7 @@
 """A copy of the project with a preset changed, for tests that run stages as processes of their own."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -46,13 +47,20 @@ def write_params(folder: Path, changes: dict[str, Any], preset: str = "tests/tin
     (folder / "params.yaml").write_text(yaml.safe_dump(tree))
 
 
-def dvc(folder: Path, *words: str, status: int = 0) -> str:
-    """Run DVC to its end; returns what it says."""
-    done = subprocess.run(
-        [sys.executable, "-m", "dvc", *words], cwd=folder, env=os.environ | GIT, capture_output=True, text=True
-    )
+def run(folder: Path, *command: str, status: int = 0) -> str:
+    """Run a command to its end; returns what it says."""
+    done = subprocess.run(command, cwd=folder, env=os.environ | GIT, capture_output=True, text=True)
     assert done.returncode == status, done.stdout + done.stderr
     return done.stdout + done.stderr
+
+
+def dvc(folder: Path, *words: str, status: int = 0) -> str:
+    return run(folder, sys.executable, "-m", "dvc", *words, status=status)
+
+
+def ran(output: str) -> set[str]:
+    """The stages that DVC said it runs."""
+    return set(re.findall(r"Running stage '(.+?)'", output))
 
 
 def start(folder: Path, *words: str, **settings: str) -> subprocess.Popen:

@@ -25,7 +25,8 @@ from stages.shared.attention import (
 from stages.shared.diffusion import load_base
 from stages.shared.pretrained import Pretrained
 from stages.shared.tables import Table, encode_png, write_table
-from stages.shared.translation import References, Sampling, encode_prompts, translate
+from stages.shared.text import encode_prompts
+from stages.shared.translation import References, Sampling, translate
 from tests.conftest import PIPELINE
 
 SAMPLING = Sampling(steps=10, guidance_scale=2.0, resolution=32, batch=32)
@@ -54,12 +55,10 @@ def references(pipeline, folder, birds) -> tuple[References, pd.Series]:
 def recorded(pipeline, latents: torch.Tensor, weights: torch.Tensor, strength: float, guidance: float = 2.0):
     """The maps of translations of `latents` under PROMPT, and the images."""
     sampling = SAMPLING.model_copy(update={"guidance_scale": guidance})
-    states, count = encode_prompts(pipeline, [PROMPT]), len(latents)
+    text, count = encode_prompts(pipeline, [PROMPT]), len(latents)
     generators = [torch.Generator().manual_seed(n) for n in range(count)]
     with record_attention(pipeline, weights.expand(count, -1, -1), 32) as record:
-        images = translate(
-            pipeline, latents, states[:1].expand(count, -1, -1), states[-1], strength, sampling, generators
-        )
+        images = translate(pipeline, latents, text.rows([0] * count + [1]), strength, sampling, generators)
     return record.maps(), images
 
 
@@ -75,9 +74,9 @@ def weights(pipeline) -> torch.Tensor:
 
 
 def test_recording_changes_no_bit_of_the_images(pipeline, latents, weights):
-    states = encode_prompts(pipeline, [PROMPT])
+    text = encode_prompts(pipeline, [PROMPT]).rows([0, 0, 0, 1])
     generators = [torch.Generator().manual_seed(n) for n in range(3)]
-    plain = translate(pipeline, latents[:3], states[:1].expand(3, -1, -1), states[-1], 0.7, SAMPLING, generators)
+    plain = translate(pipeline, latents[:3], text, 0.7, SAMPLING, generators)
     _, images = recorded(pipeline, latents[:3], weights, 0.7)
     assert [image.tobytes() for image in images] == [image.tobytes() for image in plain]
 

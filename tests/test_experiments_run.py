@@ -15,7 +15,7 @@ import pytest
 
 from tests.closure import ROOT
 from tests.experiments_project import FILES
-from tests.test_pipeline import GIT
+from tests.small_project import GIT
 
 ENVIRONMENT = os.environ | GIT | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
 
@@ -100,13 +100,17 @@ def test_what_is_there_is_not_run_again(project, first):
     assert len(refs(project)) == 2
 
 
-def test_an_interrupted_call_goes_on_and_shares_what_another_table_ran(project, first):
-    began = subprocess.Popen([sys.executable, "-m", "experiments.run", "two"], cwd=project, env=ENVIRONMENT)
+def test_an_interrupted_call_goes_on_and_shares_what_another_table_ran(project, first, tmp_path):
+    hold = tmp_path / "hold"  # the slow experiment waits while it is there
+    hold.touch()
+    environment = ENVIRONMENT | {"HOLD": str(hold)}
+    began = subprocess.Popen([sys.executable, "-m", "experiments.run", "two"], cwd=project, env=environment)
     deadline = time.monotonic() + 60
     while "Running" not in call(project, "dvc", "queue", "status") and time.monotonic() < deadline:
         time.sleep(0.5)
     began.send_signal(signal.SIGINT)
-    assert began.wait(30) == 130
+    assert began.wait(60) == 130
+    hold.unlink()
     output = run(project, "two")
     assert "2 rows, 2 experiments: 1 are there, 1 to run" in output
     rows = table(project, "two")

@@ -14,7 +14,8 @@ from stages.shared.attention import prompt_weights
 from stages.shared.diffusion import load_base
 from stages.shared.pretrained import Pretrained
 from stages.shared.tables import place_rows, write_manifest
-from stages.shared.translation import buckets, encode_prompts, read_plan
+from stages.shared.text import encode_prompts
+from stages.shared.translation import buckets, read_plan
 from stages.synthesize import Synth, check_mode, keep_background, make_shard, synthesize
 from tests.conftest import PIPELINE
 
@@ -121,11 +122,11 @@ def words(pipeline) -> torch.Tensor:
 
 def test_a_kept_background_is_the_resized_references_to_the_byte(pipeline, table, words, monkeypatch):
     plan, masks = plan_of(["00000000", "00000003", "00000000"], [0.9, 0.9, 0.9]), []
-    states, real = encode_prompts(pipeline, PROMPTS), stage.foreground_masks
+    text, real = encode_prompts(pipeline, PROMPTS), stage.foreground_masks
     monkeypatch.setattr(stage, "foreground_masks", lambda *given: masks.append(real(*given)) or masks[0])
     synth = SYNTH.model_copy(update={"resolution": 48, "keep_background": True})
-    kept = decode(synthesize(pipeline, table, states, words, plan, synth, Bar()))
-    plain = decode(synthesize(pipeline, table, states, None, plan, synth, Bar()))
+    kept = decode(synthesize(pipeline, table, text, words, plan, synth, Bar()))
+    plain = decode(synthesize(pipeline, table, text, None, plan, synth, Bar()))
     resized = [table.image(row).resize((48, 48), Image.Resampling.LANCZOS) for row in (0, 3, 0)]
     references, inside = np.stack([np.asarray(image, int) for image in resized]), masks[0]
     assert 0 < inside.mean() < 1

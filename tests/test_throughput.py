@@ -55,8 +55,8 @@ def test_generated_images_refer_to_none(table):
 
 def test_the_real_sampler_is_slower_the_more_steps_it_takes(table, classes, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # where no fine-tuned model lies
-    pipeline, states = load_translator(Pretrained(id=str(Path(PIPELINE)), revision=None), classes, "none", 32)
+    pipeline, text = load_translator(Pretrained(id=str(Path(PIPELINE)), revision=None), classes, "none", 32)
     synth = Synth(steps=20, guidance_scale=2.0, resolution=32, batch=32, keep_background=False)
     short = RECIPE.model_copy(update={"images": 4, "rounds": 3, "rows": RECIPE.rows[:2]})
-    rates = measure(short, Bench(pipeline, states, table, len(classes), synth))
+    rates = measure(short, Bench(pipeline, text, table, len(classes), synth))
     assert rates["Real-guidance"] > 2 * rates["Real-filtering"] > 0  # 2 steps against 20

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from diffusers import StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import UNet2DConditionModel
 from torch import Tensor
 
 from stages.shared.prompts import Strategy, class_prompts, learns_tokens
@@ -114,7 +114,7 @@ class RecordingProcessor:
 
 
 @contextmanager
-def record_attention(pipeline: StableDiffusionPipeline, weights: Tensor, resolution: int) -> Iterator[Record]:
+def record_attention(pipeline: Any, weights: Tensor, resolution: int) -> Iterator[Record]:
     """Record the translations made inside, of images `resolution` pixels a side; afterwards all is as it was.
 
     weights: (n, words, length), one of `prompt_weights` for each image of the batch.

@@ -9,7 +9,7 @@ from torch import Tensor
 from tqdm import tqdm
 from transformers import CLIPModel, CLIPProcessor
 
-from stages.shared.errors import BadInput
+from stages.shared.model_files import CLIP_FILES, CLIP_INDEX, check_files, read_index, unloadable
 from stages.shared.pretrained import Pretrained
 from stages.shared.processes import gather, share
 from stages.shared.runtime import BATCH, device, precision
@@ -17,15 +17,17 @@ from stages.shared.tables import Table
 
 
 def load_clip(clip: Pretrained) -> tuple[CLIPModel, CLIPProcessor]:
-    where = {"local_files_only": True} if Path(clip.id).is_dir() else {"revision": clip.revision}
+    """Raises BadInput for what is no CLIP, lacks files, or cannot be fetched."""
+    read_index("clip", clip, CLIP_INDEX)
+    local = Path(clip.id).is_dir()
+    if local:
+        check_files("clip", clip.id, CLIP_FILES)
+    where = {"local_files_only": True} if local else {"revision": clip.revision}
     try:
         model = CLIPModel.from_pretrained(clip.id, use_safetensors=True, dtype=precision(), **where)
         processor = CLIPProcessor.from_pretrained(clip.id, **where)
     except (OSError, ValueError, SafetensorError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise BadInput(
-            f"params.yaml: clip.id: {clip.id!r} cannot be loaded ({reason}); name a folder or hub id"
-        ) from None
+        raise unloadable("clip", clip, error) from None
     return model.to(device()).eval(), processor
 
 

@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
-from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline
+from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline, StableDiffusionXLPipeline
 from diffusers.utils import logging as diffusers_logging
 from PIL import Image
 from safetensors import SafetensorError
@@ -15,46 +16,74 @@ from tqdm import tqdm
 from transformers.utils import logging as transformers_logging
 
 from stages.shared.errors import BadInput
+from stages.shared.model_files import PIPELINE_INDEX, UNUSED, check_files, pipeline_files, read_index, unloadable
 from stages.shared.pretrained import Pretrained
 from stages.shared.runtime import device, precision
 from stages.shared.tables import Table
+from stages.shared.text import encoders
 
 LORA_FILE, TOKENS_FOLDER = "pytorch_lora_weights.safetensors", "tokens"
+SDXL_TOKENS = ("clip_l", "clip_g")  # the encoders' names in a token's file, by diffusers' convention
+Pipeline: TypeAlias = StableDiffusionPipeline | StableDiffusionXLPipeline
+FAMILIES: dict[str, Any] = {
+    "StableDiffusionPipeline": StableDiffusionPipeline,  # 1.x and 2.x
+    "StableDiffusionXLPipeline": StableDiffusionXLPipeline,
+}
 
 
-def load_base(base: Pretrained, dtype: torch.dtype | None = None) -> StableDiffusionPipeline:
-    """Load the base with DPM-Solver++ as its sampler; nothing of it requires gradients."""
+def load_base(base: Pretrained, dtype: torch.dtype | None = None) -> Pipeline:
+    """Load the base with DPM-Solver++ as its sampler; nothing of it requires gradients.
+
+    Raises BadInput for what is no such model, lacks files, or cannot be fetched.
+    """
     for library in (diffusers_logging, transformers_logging):
         library.set_verbosity_error()
         library.disable_progress_bar()
-    local = Path(base.id).is_dir()
+    index = read_index("base", base, PIPELINE_INDEX)
+    family, local = find_family(base, index), Path(base.id).is_dir()
+    if local:
+        check_files("base", base.id, pipeline_files(index))
+    unused = dict.fromkeys(set(UNUSED) & set(index))
     try:
-        pipeline = StableDiffusionPipeline.from_pretrained(
+        pipeline = family.from_pretrained(
             base.id, revision=None if local else base.revision, local_files_only=local, dtype=dtype or precision(),
-            use_safetensors=True, safety_checker=None, feature_extractor=None, requires_safety_checker=False,
+            use_safetensors=True, **unused,
         )  # fmt: skip
     except (OSError, ValueError, SafetensorError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise BadInput(
-            f"params.yaml: base.id: {base.id!r} cannot be loaded ({reason}); name a folder or a hub id"
-        ) from None
+        raise unloadable("base", base, error) from None
     pipeline.scheduler = DPMSolverMultistepScheduler.from_config(pipeline.scheduler.config)
     pipeline.set_progress_bar_config(disable=True)
-    for model in (pipeline.unet, pipeline.vae, pipeline.text_encoder):
+    for model in (pipeline.unet, pipeline.vae, *(encoder for _, encoder in encoders(pipeline))):
         model.requires_grad_(False).eval()
+    if family is StableDiffusionXLPipeline and pipeline.dtype == torch.float16 and pipeline.vae.config.force_upcast:
+        pipeline.vae.to(torch.float32)  # its activations overflow in fp16
     pipeline.unet.to(memory_format=torch.channels_last)
     return pipeline.to(device())
 
 
-def load_finetuned(pipeline: StableDiffusionPipeline, folder: Path) -> None:
+def find_family(base: Pretrained, index: dict[str, Any]) -> Any:
+    """Raises BadInput for a pipeline of another kind: nothing of it has been fetched yet."""
+    name = index.get("_class_name")
+    if name not in FAMILIES:
+        raise BadInput(f"params.yaml: base.id: {base.id!r} is a {name}; take one of {', '.join(FAMILIES)}")
+    return FAMILIES[name]
+
+
+def load_finetuned(pipeline: Pipeline, folder: Path) -> None:
     """Add what `finetune` learned, through diffusers' own loaders; LoRA is fused into the weights."""
     if (folder / LORA_FILE).exists():
         pipeline.load_lora_weights(folder, weight_name=LORA_FILE)
         pipeline.fuse_lora()
         pipeline.unload_lora_weights()
-    tokens = [load_file(path) for path in sorted((folder / TOKENS_FOLDER).glob("*.safetensors"))]
-    if tokens:
-        pipeline.load_textual_inversion(tokens, token=[next(iter(token)) for token in tokens])
+    learned = {f"<{path.stem}>": load_file(path) for path in sorted((folder / TOKENS_FOLDER).glob("*.safetensors"))}
+    for number, (tokenizer, encoder) in enumerate(encoders(pipeline) if learned else ()):
+        rows = [tensors[token_keys(pipeline, token)[number]] for token, tensors in learned.items()]
+        pipeline.load_textual_inversion(rows, token=list(learned), tokenizer=tokenizer, text_encoder=encoder)
+
+
+def token_keys(pipeline: Pipeline, token: str) -> tuple[str, ...]:
+    """What a token's file calls its row of each text encoder, by diffusers' conventions."""
+    return (token,) if len(encoders(pipeline)) == 1 else SDXL_TOKENS
 
 
 def square(image: Image.Image, resolution: int) -> Image.Image:
@@ -70,7 +99,7 @@ def to_pixels(images: list[Image.Image], resolution: int) -> Tensor:
 
 @torch.inference_mode()
 def encode_moments(
-    pipeline: StableDiffusionPipeline,
+    pipeline: Pipeline,
     table: Table,
     rows: Sequence[int],
     resolution: int,
@@ -85,13 +114,13 @@ def encode_moments(
     for first in tqdm(range(0, len(rows), batch), desc="encode", disable=len(rows) < 1000):
         pixels = to_pixels([table.image(row) for row in rows[first : first + batch]], resolution)
         pixels = pixels.flip(-1) if mirror else pixels
-        latents = pipeline.vae.encode(pixels.to(pipeline.device, pipeline.dtype)).latent_dist
+        latents = pipeline.vae.encode(pixels.to(pipeline.device, pipeline.vae.dtype)).latent_dist
         means.append(latents.mean.cpu())
         deviations.append(latents.std.cpu())
     return torch.cat(means), torch.cat(deviations)
 
 
-def check_resolution(pipeline: StableDiffusionPipeline, resolution: int, name: str) -> None:
+def check_resolution(pipeline: Pipeline, resolution: int, name: str) -> None:
     """Refuse a side that the autoencoder and the UNet cannot halve as often as they must."""
     unit = pipeline.vae_scale_factor * 2 ** (len(pipeline.unet.config.block_out_channels) - 1)
     if resolution % unit:

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from datetime import timedelta
+from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
@@ -43,6 +44,7 @@ def launch() -> None:
     processes()
 
 
+@cache
 def processes() -> PartialState:
     """This process among those that were launched; the first call joins them, and takes the process's own GPU."""
     state = PartialState(cpu=device().type == "cpu", timeout=PATIENCE)
@@ -52,7 +54,8 @@ def processes() -> PartialState:
 
 def share(items: Sequence[Item]) -> list[Item]:
     """This process's part; together they are all of it."""
-    return list(items[processes().process_index :: processes().num_processes])
+    state = processes()
+    return list(items[state.process_index :: state.num_processes])
 
 
 def gather(mine: dict[int, Item]) -> dict[int, Item]:

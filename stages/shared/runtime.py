@@ -1,7 +1,8 @@
 """Runtime knobs: how a stage runs, not what it computes. All from the environment, with automatic defaults.
 
 DIFFMIX_DEVICE      cpu, cuda, cuda:1, mps         (default: the first GPU, else the CPU)
-DIFFMIX_PRECISION   fp32, fp16, bf16               (default: fp16 on a GPU, fp32 on a CPU; diffusion and CLIP only)
+DIFFMIX_PRECISION   fp32, fp16, bf16               (default: fp16 on a GPU, fp32 on a CPU; diffusion and CLIP only;
+                                                    fine-tuning: bf16 on a GPU that has it, else fp32)
 DIFFMIX_WORKERS     processes that decode images   (default: by cores for large images, none for small ones)
 DIFFMIX_CHECKPOINT  seconds between checkpoints    (default: 60)
 DIFFMIX_LAUNCHER    what starts several processes  (default: none; see stages/shared/processes.py)
@@ -31,10 +32,19 @@ def device() -> torch.device:
 
 
 def precision() -> torch.dtype:
+    """Of networks that only look or draw."""
     name = os.environ.get("DIFFMIX_PRECISION", "fp32" if device().type == "cpu" else "fp16")
     if name not in PRECISIONS:
         raise BadInput(f"DIFFMIX_PRECISION: {name!r} is none of {', '.join(PRECISIONS)}; unset it for the default")
     return PRECISIONS[name]
+
+
+def training_precision() -> torch.dtype:
+    """Of fine-tuning: gradients need fp32's range, which bf16 has, but not fp16; GPUs since Ampere compute in it."""
+    if "DIFFMIX_PRECISION" in os.environ:
+        return torch.bfloat16 if precision() == torch.bfloat16 else torch.float32
+    native = device().type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.bfloat16 if native else torch.float32
 
 
 def workers(resolution: int) -> int:

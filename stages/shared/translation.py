@@ -1,6 +1,6 @@
 """Translate (SDEdit) or generate the images of a plan with the fine-tuned model, Sec. 3.4 and Eq. 2.
 
-Agrees with StableDiffusionImg2ImgPipeline and StableDiffusionPipeline, one image at a time, for equal seeds.
+Agrees with diffusers' own image-to-image and text-to-image pipelines, one image at a time, for equal seeds.
 """
 
 from collections.abc import Iterator, Sequence
@@ -9,18 +9,17 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from diffusers import StableDiffusionPipeline
 from PIL import Image
 from pydantic import Field
 from torch import Tensor
 
-from stages.shared.diffusion import check_resolution, encode_moments, load_base, load_finetuned, square
+from stages.shared.diffusion import Pipeline, check_resolution, encode_moments, load_base, load_finetuned, square
 from stages.shared.errors import BadInput
 from stages.shared.params import Section
 from stages.shared.pretrained import Pretrained
 from stages.shared.prompts import Strategy, class_prompts
-from stages.shared.runtime import BATCH
 from stages.shared.tables import TEXT, Table
+from stages.shared.text import Text, encode_prompts, predict
 
 PLAN, SOURCES, DATA = Path("data/plan/plan.csv"), Path("data/subsample"), Path("data/download")
 FINETUNED = Path("data/finetune")
@@ -55,7 +54,7 @@ def reverse_steps(steps: int, strength: float) -> int:
 class References:
     """The training images that some rows of a plan refer to, each encoded once."""
 
-    def __init__(self, pipeline: StableDiffusionPipeline, table: Table, keys: pd.Series, sampling: Sampling):
+    def __init__(self, pipeline: Pipeline, table: Table, keys: pd.Series, sampling: Sampling):
         self.table, self.resolution = table, sampling.resolution
         self.rows = {key: row for row, key in enumerate(table.rows["key"])}
         wanted = sorted(set(keys) - {""})
@@ -78,8 +77,8 @@ class References:
 
 def load_translator(
     base: Pretrained, classes: pd.DataFrame, strategy: Strategy, resolution: int
-) -> tuple[StableDiffusionPipeline, Tensor]:
-    """The fine-tuned model, and the states of its classes' prompts as `encode_prompts` returns them."""
+) -> tuple[Pipeline, Text]:
+    """The fine-tuned model, and its classes' prompts as `encode_prompts` returns them."""
     pipeline = load_base(base)
     check_resolution(pipeline, resolution, "synth.resolution")
     if strategy != "none" and not (FINETUNED / "losses.csv").is_file():
@@ -89,25 +88,17 @@ def load_translator(
 
 
 @torch.inference_mode()
-def encode_prompts(pipeline: StableDiffusionPipeline, prompts: list[str]) -> Tensor:
-    """Text states, (len(prompts) + 1, length, width); the last is the empty prompt's, for guidance."""
-    ids = pipeline.tokenizer([*prompts, ""], padding="max_length", truncation=True, return_tensors="pt").input_ids
-    return torch.cat([pipeline.text_encoder(part.to(pipeline.device))[0] for part in ids.split(BATCH)])
-
-
-@torch.inference_mode()
 def translate(
-    pipeline: StableDiffusionPipeline,
+    pipeline: Pipeline,
     references: Tensor | None,
-    states: Tensor,
-    empty: Tensor,
+    text: Text,
     strength: float,
     sampling: Sampling,
     generators: list[torch.Generator],
 ) -> list[Image.Image]:
     """Noise the references to `strength` and denoise them under their prompts (SDEdit); None starts from noise.
 
-    references: unscaled latents (n, c, h, w); states: (n, length, width); empty: (length, width). At least one reverse
+    references: unscaled latents (n, c, h, w); text: the images' prompts and, last, the empty one. At least one reverse
     step is taken, also where int(T * s) is 0. Under guidance the conditional half of a batch is its second.
     """
     scheduler, unet = pipeline.scheduler, pipeline.unet
@@ -116,7 +107,7 @@ def translate(
     scheduler.set_begin_index(first)
     side = sampling.resolution // pipeline.vae_scale_factor
     shape = (1, unet.config.in_channels, side, side)
-    noise = torch.cat([torch.randn(shape, generator=generator, dtype=pipeline.dtype) for generator in generators])
+    noise = torch.cat([torch.randn(shape, generator=generator, dtype=unet.dtype) for generator in generators])
     noise, times = noise.to(pipeline.device), scheduler.timesteps[first:]
     if references is None:
         latents = noise * scheduler.init_noise_sigma
@@ -124,29 +115,28 @@ def translate(
         scaled = references.to(noise) * pipeline.vae.config.scaling_factor
         latents = scheduler.add_noise(scaled, noise, times[:1].repeat(len(noise)))
     guided = sampling.guidance_scale > 1
-    if guided:
-        states = torch.cat([empty.expand_as(states), states])
+    heard = text.guided() if guided else text.rows(slice(-1))
     for time in times:
         doubled = torch.cat([latents] * 2) if guided else latents
         model_input = scheduler.scale_model_input(doubled, time).contiguous(memory_format=torch.channels_last)
-        predicted = unet(model_input, time, encoder_hidden_states=states).sample
+        predicted = predict(pipeline, model_input, time, heard)
         if guided:
             free, conditional = predicted.chunk(2)
             predicted = free + sampling.guidance_scale * (conditional - free)
         latents = scheduler.step(predicted, time, latents, return_dict=False)[0]
-    decoded = pipeline.vae.decode(latents / pipeline.vae.config.scaling_factor).sample
+    decoded = pipeline.vae.decode((latents / pipeline.vae.config.scaling_factor).to(pipeline.vae.dtype)).sample
     return pipeline.image_processor.postprocess(decoded, output_type="pil")
 
 
 def translate_rows(
-    pipeline: StableDiffusionPipeline, references: References, states: Tensor, rows: pd.DataFrame, sampling: Sampling
+    pipeline: Pipeline, references: References, text: Text, rows: pd.DataFrame, sampling: Sampling
 ) -> list[Image.Image]:
-    """The images of rows of one strength, each from its own seed; `states` are `encode_prompts`' of all classes."""
+    """The images of rows of one strength, each from its own seed; `text` is `encode_prompts`' of all classes."""
     generators = [torch.Generator().manual_seed(int(seed)) for seed in rows["seed"]]
     generated = (rows["source_key"] == "").all()
     latents = None if generated else references.latents(rows["source_key"], generators)
-    prompts = states[torch.tensor(rows["target_label"].to_numpy())]
-    return translate(pipeline, latents, prompts, states[-1], float(rows["strength"].iloc[0]), sampling, generators)
+    prompts = text.rows([*rows["target_label"], -1])
+    return translate(pipeline, latents, prompts, float(rows["strength"].iloc[0]), sampling, generators)
 
 
 def buckets(rows: pd.DataFrame, size: int) -> Iterator[pd.DataFrame]:
