@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import re
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import pytest
 from stages.datasets import cub
 from stages.shared.tables import Table
 from tests import layouts
-from tests.small_project import copy_project, dvc
+from tests.small_project import copy_project, dvc, ran
 from tests.tiny_models import save_tiny
 
 SPECIES = ["Black_footed_Albatross", "Laysan_Albatross", "Sooty_Albatross", "Groove_billed_Ani"]
@@ -51,7 +50,7 @@ def waterbird(tmp_path_factory) -> tuple[Path, str]:
 
 
 def test_every_stage_and_arm_of_the_preset_ran(waterbird):
-    assert set(re.findall(r"Running stage '(.+?)'", waterbird[1])) == {
+    assert ran(waterbird[1]) == {
         "check", "download", "subsample", "method", "finetune", "plan", "synthesize", "filter", "assess", "attention",
         "train_real@baseline", "train_real@cutmix", "train@diffmix", "evaluate", "report",
     }  # fmt: skip

@@ -20,8 +20,6 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 
 TOKENIZER = Path(__file__).parents[1] / "data/base/toybirds/pipeline/tokenizer"
 WIDTH = 32  # of a text encoder
-FACTOR = 2  # pixels a latent pixel stands for, along a side
-UNIT = 4  # a resolution must be a multiple of it: the UNet halves the latents once more
 NOISE: dict[str, Any] = {
     "num_train_timesteps": 1000, "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear",
     "prediction_type": "epsilon", "steps_offset": 1, "timestep_spacing": "leading",
