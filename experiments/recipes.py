@@ -136,7 +136,7 @@ def resolve(name: str, table: Table, row: Row, preset: Tree) -> Case:
 
 
 def change(params: Tree, path: str, value: Any, where: str) -> None:
-    """Set one parameter; only an arm, arms.<group>.<name>, may be new."""
+    """Set one parameter, or add an arm, arms.<group>.<name>; one that the preset has stays as it is there."""
     *parents, leaf = path.split(".")
     node: Any = params
     for parent in parents:
@@ -144,7 +144,8 @@ def change(params: Tree, path: str, value: Any, where: str) -> None:
     new_arm = parents[:1] == ["arms"] and len(parents) == 2
     if not isinstance(node, dict) or (leaf not in node and not new_arm):
         raise BadInput(f"{where}: {path} is no parameter of the preset; mend its name")
-    node[leaf] = value
+    if not (new_arm and leaf in node):
+        node[leaf] = value
 
 
 def keep_arms(params: Tree, names: list[str], where: str) -> None:

@@ -65,6 +65,17 @@ def test_every_file_is_tested():
     assert sorted([*TABLES, "claims", "table11"]) == sorted(path.stem for path in FOLDER.glob("*.yaml"))
 
 
+def test_a_table_adds_an_arm_and_leaves_the_presets_own_as_it_is():
+    own = copy.deepcopy(PRESET)
+    own["arms"]["real"]["mixup"] = {"mix": "mixup", "mix_probability": 0.3, "reweight": "none"}
+    probabilities = [
+        case.params["arms"]["real"]["mixup"]["mix_probability"]
+        for preset in (PRESET, own)
+        for case in cases("table1", preset, ["Mixup"])
+    ]
+    assert probabilities == [0.5, 0.3]
+
+
 def test_rows_with_equal_parameters_share_an_experiment():
     experiments = plan(cases("table1", PRESET), needed_stages(), PRESET)
     assert len(experiments) == 4  # baseline, CutMix, Mixup and both Diff-Mix; Real-filtering; Real-guidance; DA-Fusion
