@@ -155,7 +155,9 @@ LONG_TAIL: Settings = {  # Sec. 4.3 and 7.4; the classifier's is the official co
     "synth.gamma": Own(0.5, "of Eq. 3: the target's label weighs s^gamma (Sec. 4.3; 0.8 in the official scripts)"),
     "train.architecture": "resnet50",
     "train.pretrained": True,
-    "train.resize": Own(256, "pixels a side before the crop; the official code tests at these, and crops whole images"),
+    "train.resize": Own(
+        256, "pixels a side before the middle is tested (the official code's); training crops whole images"
+    ),
     "train.resolution": Own(224, "pixels a side after it; this and what follows is the official code's, after CMO's"),
     "train.padding": Own(0, "of the random crop, which is another"),
     "train.epochs": 200,

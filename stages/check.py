@@ -99,7 +99,9 @@ def check_model(section: str, model: Pretrained, index: str) -> None:
 
 
 def main() -> None:
-    check(read())
+    tree = read()
+    check(tree)
+    evaluate.check_orphans(evaluate.arm_names(tree["arms"]))  # now, not when all arms are trained
     OUTPUT.parent.mkdir(parents=True, exist_ok=True)
     OUTPUT.write_text("params.yaml is valid\n")
 

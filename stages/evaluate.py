@@ -74,7 +74,8 @@ def check_paired(answers: dict[str, Splits]) -> None:
 
 def check_orphans(arms: list[str]) -> None:
     """Raises BadInput for what a removed arm left: DVC would hash it into this stage's inputs."""
-    left = [path for path in (DATA / "train").iterdir() if path.name not in arms]
+    trained = DATA / "train"
+    left = [path for path in trained.iterdir() if path.name not in arms] if trained.is_dir() else []
     if left:
         raise BadInput(f"{min(left)}: belongs to no arm of params.yaml; remove it, or add its arm again")
 

@@ -32,12 +32,18 @@ class Params(Section):
 
 
 def wanted_sizes(counts: np.ndarray, subset: Subset) -> np.ndarray:
-    """How many images of each class to keep, int (classes,); no more than the class has."""
+    """How many images of each class to keep, int (classes,); no more than the class has.
+
+    A long tail's head is the largest class: classes are sorted by size before Eq. 4 (Sec. 7.4), equal ones by index.
+    """
     if subset.mode == "full":
         return counts
     if subset.mode == "few-shot":
         return np.minimum(counts, subset.shots)
-    sizes = class_sizes(len(counts), float(counts.mean()), subset.imbalance_factor, subset.exponent)
+    sizes = np.empty_like(counts)
+    sizes[np.argsort(-counts, kind="stable")] = class_sizes(
+        len(counts), float(counts.mean()), subset.imbalance_factor, subset.exponent
+    )
     return np.minimum(counts, sizes)
 
 

@@ -5,7 +5,7 @@ from copy import deepcopy
 import pytest
 import yaml
 
-from stages.check import check
+from stages.check import check, main
 from tests.closure import ROOT
 
 PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text())
@@ -24,6 +24,19 @@ def changed(path: str, value, tree=PARAMS) -> dict:
 @pytest.mark.parametrize("preset", sorted((ROOT / "presets").glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_preset_is_valid(preset):
     check(yaml.safe_load(preset.read_text()))
+
+
+def test_what_a_removed_arm_left_is_refused_before_anything_is_trained(tmp_path, monkeypatch):
+    for name in ("baseline", "cutmix", "diffmix", "diffmix-cutmix", "gone"):
+        (tmp_path / "data/train" / name).mkdir(parents=True)
+    (tmp_path / "data/base").symlink_to(ROOT / "data/base")
+    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match=r"data/train/gone: belongs to no arm of params.yaml; remove it, or add"):
+        main()
+    (tmp_path / "data/train/gone").rmdir()
+    main()
+    assert (tmp_path / "data/check/ok").is_file()
 
 
 def test_the_default_is_the_toybirds_preset():

@@ -25,14 +25,20 @@ def test_few_shot_takes_what_a_small_class_has():
     assert wanted_sizes(COUNTS, subset("few-shot")).tolist() == [5, 5, 5, 4]
 
 
-def test_long_tail_follows_eq_4_by_class_index():
+def test_long_tail_of_equal_classes_follows_eq_4_by_their_index():
     assert wanted_sizes(np.full(12, 20), subset("long-tail")).tolist() == class_sizes(12, 20, 10, "n-2")
 
 
-def test_long_tail_starts_at_the_mean_and_takes_no_more_than_there_is():
+def test_long_tail_starts_at_the_mean_in_the_largest_class():
     # the mean is 16: 16, 16/sqrt(10) = 5.06, 1.6, 0.506 -> at least 1
     assert wanted_sizes(COUNTS, subset("long-tail")).tolist() == [16, 5, 1, 1]
-    assert wanted_sizes(COUNTS[::-1], subset("long-tail")).tolist() == [4, 5, 1, 1]
+    assert wanted_sizes(np.array([4, 20, 19, 21]), subset("long-tail")).tolist() == [1, 5, 1, 16]
+
+
+def test_long_tail_takes_no_more_than_there_is():
+    # the mean is 5: 5, 5/sqrt(10) = 1.58, 0.5, 0.158; with rho 1 all classes want 5
+    flat = subset("long-tail").model_copy(update={"imbalance_factor": 1.0})
+    assert wanted_sizes(np.array([8, 2, 7, 3]), flat).tolist() == [5, 2, 5, 3]
 
 
 def test_chosen_rows_have_the_sizes_and_stand_in_their_old_order():
