@@ -1,4 +1,4 @@
-"""The text of a preset: that of params.yaml, in its order and layout, with other values, comments and head."""
+"""The text of a preset: that of Toybirds', in its order and layout, with other values, comments and head."""
 
 import re
 from collections.abc import Iterator
@@ -7,7 +7,6 @@ from itertools import takewhile
 from typing import Any, NamedTuple
 
 from experiments.settings import Own, Settings
-from stages.shared.params import PATH
 
 INDENT = 2  # columns a level
 GROUPS = ("arms.real", "arms.synthetic")  # whose arms a preset lists anew
@@ -44,7 +43,7 @@ def render(template: str, head: tuple[str, ...], settings: Settings) -> str:
     lines = list(parse(template))
     comments = {line.path: line.comment for line in lines if line.path}
     if unknown := sorted(set(settings) - set(comments)):
-        raise KeyError(f"{PATH} has no line for {', '.join(unknown)}")
+        raise KeyError(f"the template has no line for {', '.join(unknown)}")
     body: list[str] = []
     for line in lines:
         if line.path in GROUPS and line.path in settings:
@@ -64,7 +63,7 @@ def _write(path: str, value: Any, comments: dict[str, str | None]) -> str:
 
 
 def spell(value: Any) -> str:
-    """As params.yaml spells it: 0.00005, which YAML 1.1 reads as a number, instead of 5e-05; null; [0.5]; {p: 0.5}."""
+    """As Toybirds' spells it: 0.00005, which YAML 1.1 reads as a number, instead of 5e-05; null; [0.5]; {p: 0.5}."""
     match value:
         case None | bool():
             return {None: "null", True: "true", False: "false"}[value]

@@ -1,6 +1,6 @@
 """The presets: the paper's settings, the toy world and a folder of photos, each a whole parameter file.
 
-python -m experiments.presets        writes presets/*.yaml, from params.yaml and what is below
+python -m experiments.presets        writes presets/*.yaml, from presets/toybirds.yaml and what is below
 """
 
 from pathlib import Path
@@ -27,13 +27,12 @@ from experiments.settings import (
     Settings,
     synthetic,
 )
-from stages.shared.params import PATH
 
 FOLDER = Path("presets")
 
 
 class Preset(NamedTuple):
-    """What a preset changes in params.yaml; `head` are the lines above the parameters, None for params.yaml's own."""
+    """What a preset changes in Toybirds'; `head` are the lines above the parameters, None for Toybirds' own."""
 
     head: tuple[str, ...] | None
     settings: Settings
@@ -180,7 +179,7 @@ PRESETS: dict[str, Preset] = {
 
 
 def main() -> None:
-    template = PATH.read_text()
+    template = (FOLDER / "toybirds.yaml").read_text()  # not params.yaml, which may be another preset's
     for name, preset in PRESETS.items():
         text = render(template, preset.head or read_head(template), preset.settings)
         (FOLDER / f"{name}.yaml").write_text(text)

@@ -156,7 +156,7 @@ LONG_TAIL: Settings = {  # Sec. 4.3 and 7.4; the classifier's is the official co
     "train.architecture": "resnet50",
     "train.pretrained": True,
     "train.resize": Own(
-        256, "pixels a side before the middle is tested (the official code's); training crops whole images"
+        256, "pixels a side before the crop: all images are squeezed alike; the official code crops whole ones"
     ),
     "train.resolution": Own(224, "pixels a side after it; this and what follows is the official code's, after CMO's"),
     "train.padding": Own(0, "of the random crop, which is another"),

@@ -24,8 +24,9 @@ from stages import (
     synthesize,
     train,
 )
+from stages.datasets.hub import COMMIT
 from stages.shared.errors import BadInput
-from stages.shared.model_files import CLIP_FILES, CLIP_INDEX, PIPELINE_INDEX, check_files, pipeline_files, read_index
+from stages.shared.model_files import CLIP, CLIP_INDEX, PIPELINE_INDEX, check_files, pipeline_files, read_index
 from stages.shared.params import PATH, Section, leaves, pick, quoted, read, shortened
 from stages.shared.pretrained import Pretrained
 from stages.shared.translation import check_steps
@@ -91,16 +92,19 @@ def check_model(section: str, model: Pretrained, index: str) -> None:
     """Raises BadInput for a folder that holds no whole model, and for a hub id without its commit."""
     if os.path.isdir(model.id):  # unlike Path.is_dir, says no to a name that is too long
         content = read_index(section, model, index)
-        check_files(section, model.id, CLIP_FILES if index == CLIP_INDEX else pipeline_files(content))
-    elif model.revision is None:
+        check_files(section, model.id, CLIP if index == CLIP_INDEX else pipeline_files(content))
+    elif model.revision is None or not COMMIT.fullmatch(model.revision):
         raise BadInput(
-            f"{PATH}: {section}.id: {quoted(model.id)} is no folder, and a hub id needs its revision; set both"
+            f"{PATH}: {section}.id: {quoted(model.id)} is no folder, and a hub id needs as its revision the 40 hex "
+            "digits of a commit (a branch or a tag moves); set both"
         )
 
 
 def main() -> None:
     tree = read()
     check(tree)
+    read_index("base", pick(finetune.Params, tree).base, PIPELINE_INDEX)  # of a hub's model: a few kB, once
+    read_index("clip", pick(filter.Params, tree).clip, CLIP_INDEX)  # that it is there shows now, not after hours
     evaluate.check_orphans(evaluate.arm_names(tree["arms"]))  # now, not when all arms are trained
     OUTPUT.parent.mkdir(parents=True, exist_ok=True)
     OUTPUT.write_text("params.yaml is valid\n")

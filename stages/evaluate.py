@@ -8,6 +8,7 @@ Accuracies are percentages with two decimals; intervals are 95 % bootstrap over 
 import json
 import re
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -75,9 +76,12 @@ def check_paired(answers: dict[str, Splits]) -> None:
 def check_orphans(arms: list[str]) -> None:
     """Raises BadInput for what a removed arm left: DVC would hash it into this stage's inputs."""
     trained = DATA / "train"
-    left = [path for path in trained.iterdir() if path.name not in arms] if trained.is_dir() else []
+    left = sorted(str(path) for path in trained.iterdir() if path.name not in arms) if trained.is_dir() else []
     if left:
-        raise BadInput(f"{min(left)}: belongs to no arm of params.yaml; remove it, or add its arm again")
+        raise BadInput(
+            f"{', '.join(left)}: no arm of params.yaml's; `rm -r {' '.join(map(quote, left))}` (another commit's "
+            "`dvc checkout` brings it back), or add the arm again"
+        )
 
 
 def evaluate(answers: dict[str, Splits], counts: np.ndarray, params: Evaluate) -> dict[str, Any]:

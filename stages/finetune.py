@@ -109,7 +109,7 @@ def diffusion_loss(
     share_of_batch = len(mine) / len(latents)
     latents, noise, times, ids = (part[mine].to(pipeline.device) for part in (latents, noise, times, ids))
     noisy = scheduler.add_noise(latents, noise, times).contiguous(memory_format=torch.channels_last)
-    frozen = pipeline.vae.dtype  # what is learned is fp32 in any case
+    frozen = pipeline.unet.conv_in.weight.dtype  # what is learned is fp32 in any case
     with torch.autocast(pipeline.device.type, frozen, enabled=frozen != torch.float32):
         predicted = predict(pipeline, noisy, times, encode(pipeline, ids)).float()
     velocity = scheduler.config.prediction_type == "v_prediction"

@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import httpx2
 import numpy as np
 import pandas as pd
 import pytest
@@ -14,14 +15,15 @@ from diffusers import (
     StableDiffusionXLImg2ImgPipeline,
     StableDiffusionXLPipeline,
 )
+from huggingface_hub.errors import GatedRepoError, RevisionNotFoundError
 from safetensors.torch import load_file
 
 from stages.finetune import Finetune, Learner, finetune
 from stages.shared.attention import class_weights, record_attention
-from stages.shared.diffusion import load_base, load_finetuned
+from stages.shared.diffusion import check_resolution, load_base, load_finetuned
 from stages.shared.model_files import missing, pipeline_files
 from stages.shared.pretrained import Pretrained
-from stages.shared.runtime import training_precision
+from stages.shared.runtime import device, seed_everything, training_precision
 from stages.shared.text import encode, encode_prompts, predict, tokenize
 from stages.shared.translation import References, Sampling, translate
 from tests.tiny_models import save_tiny
@@ -210,14 +212,101 @@ def test_large_weights_may_lie_in_several_files(homes, tmp_path):
     assert missing(folder, wanted) == []
 
 
-def test_without_a_network_one_line_says_which_files_to_put_where(monkeypatch, tmp_path, capfd):
+MODEL = Pretrained(id="owner/model", revision="0" * 40)
+
+
+@pytest.fixture
+def offline(monkeypatch, tmp_path) -> Path:
+    """The folder of MODEL's commit in a cache, without a network."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    return tmp_path / "models--owner--model/snapshots" / MODEL.revision
+
+
+def test_without_a_network_one_line_says_which_files_to_put_where(offline, capfd):
     with pytest.raises(SystemExit) as stopped:
-        load_base(Pretrained(id="owner/model", revision="0" * 40))
+        load_base(MODEL)
     line = str(stopped.value)
     assert "\n" not in line
-    assert "'owner/model' is not in the cache" in line
-    assert f"`hf download owner/model --revision {'0' * 40} --local-dir FOLDER`" in line
-    assert "unet/diffusion_pytorch_model.safetensors" in line
+    assert "'owner/model' is not whole in the cache" in line
+    wanted = (
+        "'*.json' '*.txt' 'text_encoder/model.safetensors' 'unet/diffusion_pytorch_model.safetensors' "
+        "'vae/diffusion_pytorch_model.safetensors'"
+    )
+    assert f"`hf download owner/model --revision {'0' * 40} --include {wanted} --local-dir FOLDER`" in line
+    assert "unet/config.json" in line
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_cache_that_is_whole_needs_no_network(homes, family, offline):
+    shutil.copytree(homes[family], offline)
+    loaded = load_base(MODEL, torch.float32)
+    assert torch.equal(loaded.unet.conv_in.weight, load_base(base(homes[family]), torch.float32).unet.conv_in.weight)
+
+
+def test_a_cache_that_lacks_a_file_is_said_with_it(homes, offline):
+    shutil.copytree(homes["sd"], offline)
+    (offline / "unet/diffusion_pytorch_model.safetensors").unlink()
+    with pytest.raises(SystemExit, match=r"hf download .*; what lacks: unet/diffusion_pytorch_model.safetensors$"):
+        load_base(MODEL)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (GatedRepoError, "'owner/model' asks for a login; accept its terms on the hub, then `hf auth login`"),
+        (RevisionNotFoundError, r"cannot be loaded \(Revision Not Found for url: x\); name a folder or a hub id"),
+    ],
+)
+def test_the_hubs_own_reason_is_told(error, said, monkeypatch):
+    response = httpx2.Response(404, request=httpx2.Request("GET", "http://hub"))
+
+    def refuse(*_, **__):
+        raise error("404 Client Error. (Request ID: a)\n\nRevision Not Found for url: x", response=response)
+
+    monkeypatch.setattr("stages.shared.model_files.hf_hub_download", refuse)
+    with pytest.raises(SystemExit, match=said):
+        load_base(MODEL)
+
+
+def test_noise_of_another_kind_is_refused(homes, tmp_path):
+    folder = shutil.copytree(homes["sdxl"], tmp_path / "base")
+    config = json.loads((folder / "vae/config.json").read_text()) | {"latents_mean": [0.0] * 4}
+    (folder / "vae/config.json").write_text(json.dumps(config))
+    with pytest.raises(SystemExit, match="scales its latents or its noise in a way of its own"):
+        load_base(base(folder))
+
+
+def test_a_device_that_is_not_there_is_named(monkeypatch):
+    monkeypatch.setenv("DIFFMIX_DEVICE", "cuda:99")
+    with pytest.raises(SystemExit, match="DIFFMIX_DEVICE: 'cuda:99' is no device here"):
+        device()
+
+
+@pytest.fixture
+def determinism():
+    yield
+    torch.use_deterministic_algorithms(True, warn_only=True)
+
+
+@pytest.mark.parametrize(
+    ("where", "allowed", "strict"), [("cpu", "1", False), ("cuda", "1", True), ("cuda", "0", False)]
+)
+def test_a_gpu_refuses_what_differs_from_run_to_run(where, allowed, strict, monkeypatch, determinism):
+    """Attention's backward is deterministic on a GPU only where torch may not merely warn."""
+    monkeypatch.setattr("stages.shared.runtime.device", lambda: torch.device(where))
+    monkeypatch.setenv("DIFFMIX_DETERMINISTIC", allowed)
+    seed_everything(0)
+    assert torch.are_deterministic_algorithms_enabled()
+    assert torch.is_deterministic_algorithms_warn_only_enabled() != strict
+
+
+def test_a_resolution_need_not_be_halved_evenly_by_the_unet(homes):
+    """As 224 of the official scripts, which is 28 latents a side, then 14, 7 and 4."""
+    pipeline = load_base(base(homes["sd"]), torch.float32)
+    check_resolution(pipeline, 34, "synth.resolution")
+    sampling = SAMPLING.model_copy(update={"resolution": 34})
+    ours = translate(pipeline, None, encode_prompts(pipeline, PROMPTS), 1.0, sampling, generators(2))
+    assert {image.size for image in ours} == {(34, 34)}
+    with pytest.raises(SystemExit, match=r"params.yaml: synth.resolution: 33 is not a multiple of 2"):
+        check_resolution(pipeline, 33, "synth.resolution")

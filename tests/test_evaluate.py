@@ -133,7 +133,7 @@ def test_refuses_a_trial_that_misses_an_image(world):
 
 def test_refuses_what_a_removed_arm_left(world):
     Path("data/train/removed").mkdir()
-    with pytest.raises(BadInput, match=r"data/train/removed: belongs to no arm"):
+    with pytest.raises(BadInput, match=r"data/train/removed: no arm of params.yaml's; `rm -r data/train/removed`"):
         evaluate.main()
 
 

@@ -3,13 +3,13 @@
 import pandas as pd
 import pytest
 import torch
-import torch.nn.functional as F
-from diffusers import StableDiffusionPipeline
+from diffusers import DDPMScheduler, StableDiffusionPipeline
 from torch import nn
 
-from stages.finetune import Finetune, Learner, TokenEmbedding, finetune, row_weights
+from stages.finetune import Finetune, Learner, TokenEmbedding, diffusion_loss, finetune, row_weights
 from stages.shared.diffusion import load_base, load_finetuned
 from stages.shared.pretrained import Pretrained
+from stages.shared.text import tokenize
 from tests.conftest import PIPELINE
 
 BASE = Pretrained(id=PIPELINE, revision=None)
@@ -102,12 +102,19 @@ def test_a_resumed_run_equals_an_unbroken_one(table, classes, tmp_path, monkeypa
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters, resumed.parameters, strict=True))
 
 
-def test_the_loss_is_that_of_the_bases_prediction_type(table, classes, tmp_path):
-    """Velocity and noise prediction are two names of one target: v = sqrt(a) noise - sqrt(1 - a) x."""
-    from diffusers import DDPMScheduler
+@pytest.mark.parametrize("prediction", ["v_prediction", "epsilon"])
+def test_the_loss_is_that_of_the_bases_prediction_type(prediction, monkeypatch):
+    """A UNet that answers with the noise and the image that it was given: v = sqrt(a) noise - sqrt(1 - a) x."""
+    scheduler = DDPMScheduler(prediction_type=prediction)
+    latents = torch.randn(3, 8, 8, 8)
+    pipeline = load_base(BASE, torch.float32)
 
-    scheduler = DDPMScheduler(prediction_type="v_prediction")
-    latents, noise, time = torch.randn(1, 8, 8, 8), torch.randn(1, 8, 8, 8), torch.tensor([300])
-    root = scheduler.alphas_cumprod[300].sqrt()
-    expected = root * noise - (1 - root**2).sqrt() * latents
-    assert F.mse_loss(scheduler.get_velocity(latents, noise, time), expected) < 1e-10
+    def answer(pipeline, noisy, times, text):
+        root = scheduler.alphas_cumprod[times].sqrt().view(-1, 1, 1, 1)
+        noise = (noisy - root * latents) / (1 - root**2).sqrt()
+        return noise if prediction == "epsilon" else root * noise - (1 - root**2).sqrt() * latents
+
+    monkeypatch.setattr("stages.finetune.predict", answer)
+    ids = tokenize(pipeline, ["a bird"]).expand(3, -1, -1)
+    loss = diffusion_loss(pipeline, scheduler, latents, ids, torch.Generator().manual_seed(0), [0, 1, 2])
+    assert loss < 1e-8

@@ -128,18 +128,6 @@ def test_the_resized_crop_is_torchvisions_recipe_on_a_pillow_image(pools):
     assert (image.permute(1, 2, 0).numpy() == np.asarray(expected)).all()
 
 
-def test_resized_crops_are_cut_out_of_whole_images(tmp_path):
-    """Not of squeezed ones, as other crops are."""
-    wide = Image.new("RGB", (40, 10))
-    wide.paste((255, 255, 255), (20, 0, 40, 10))
-    write_table(tmp_path, [encode_png(wide)], pd.DataFrame({"label": [0]}))
-    data = Data(Pool(Pictures(Table(tmp_path), 10), one_hot(torch.tensor([0]), 1)))
-    draws = Draws(np.array([0]), np.array([-1]), np.array([7]), np.array([-1]))
-    squeezed, whole = (Epoch(data, draws, v2.Identity(), whole)[0][0] for whole in (False, True))
-    assert (squeezed.shape, whole.shape) == ((3, 10, 10), (3, 10, 40))
-    assert set(whole.unique().tolist()) == {0, 255}
-
-
 def test_resizes_to_a_square(tmp_path):
     wide = Image.new("RGB", (20, 10), (10, 20, 30))
     write_table(tmp_path, [encode_png(wide)], pd.DataFrame({"label": [0]}))

@@ -84,8 +84,7 @@ def text_config(tokenizer: CLIPTokenizer, hidden_act: str) -> CLIPTextConfig:
     return CLIPTextConfig(
         vocab_size=len(tokenizer), hidden_size=WIDTH, intermediate_size=2 * WIDTH, num_hidden_layers=2,
         num_attention_heads=2, max_position_embeddings=tokenizer.model_max_length, projection_dim=WIDTH,
-        hidden_act=hidden_act, bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
+        hidden_act=hidden_act, bos_token_id=0, eos_token_id=2, pad_token_id=1,  # as the hub's, not the tokenizer's
     )  # fmt: skip
 
 

@@ -144,8 +144,7 @@ def train_epoch(state: State, data: Data, epoch: int, params: RealParams, seed: 
     batches = even_batches(rows, options.batch)
     probability = mix_probability(arm.mix, arm.mix_probability, epoch, options.epochs)
     draws = draw_epoch(seed, epoch, data, len(batches), probability)
-    augment = augmenter(options.augmentation, options.resolution, options.padding)
-    dataset = Epoch(data, draws, augment, whole=options.augmentation == "resized-crop")
+    dataset = Epoch(data, draws, augmenter(options.augmentation, options.resolution, options.padding))
     weights = class_weights(data.class_sizes(), epoch, options.epochs) if arm.reweight == "drw" else None
     read = add_patches(batches, draws) if arm.mix == "cmo" else batches
     state["network"].train()

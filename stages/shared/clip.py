@@ -1,7 +1,6 @@
 """CLIP: loading it, and the unit vectors that it makes of images and captions."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
@@ -9,7 +8,7 @@ from torch import Tensor
 from tqdm import tqdm
 from transformers import CLIPModel, CLIPProcessor
 
-from stages.shared.model_files import CLIP_FILES, CLIP_INDEX, check_files, read_index, unloadable
+from stages.shared.model_files import CLIP, find_folder, unloadable
 from stages.shared.pretrained import Pretrained
 from stages.shared.processes import gather, share
 from stages.shared.runtime import BATCH, device, precision
@@ -18,14 +17,10 @@ from stages.shared.tables import Table
 
 def load_clip(clip: Pretrained) -> tuple[CLIPModel, CLIPProcessor]:
     """Raises BadInput for what is no CLIP, lacks files, or cannot be fetched."""
-    read_index("clip", clip, CLIP_INDEX)
-    local = Path(clip.id).is_dir()
-    if local:
-        check_files("clip", clip.id, CLIP_FILES)
-    where = {"local_files_only": True} if local else {"revision": clip.revision}
+    folder = find_folder("clip", clip, CLIP)
     try:
-        model = CLIPModel.from_pretrained(clip.id, use_safetensors=True, dtype=precision(), **where)
-        processor = CLIPProcessor.from_pretrained(clip.id, **where)
+        model = CLIPModel.from_pretrained(folder, use_safetensors=True, dtype=precision(), local_files_only=True)
+        processor = CLIPProcessor.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, SafetensorError) as error:
         raise unloadable("clip", clip, error) from None
     return model.to(device()).eval(), processor

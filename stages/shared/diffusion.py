@@ -16,7 +16,7 @@ from tqdm import tqdm
 from transformers.utils import logging as transformers_logging
 
 from stages.shared.errors import BadInput
-from stages.shared.model_files import PIPELINE_INDEX, UNUSED, check_files, pipeline_files, read_index, unloadable
+from stages.shared.model_files import PIPELINE_INDEX, UNUSED, find_folder, pipeline_files, place, read_index, unloadable
 from stages.shared.pretrained import Pretrained
 from stages.shared.runtime import device, precision
 from stages.shared.tables import Table
@@ -40,17 +40,16 @@ def load_base(base: Pretrained, dtype: torch.dtype | None = None) -> Pipeline:
         library.set_verbosity_error()
         library.disable_progress_bar()
     index = read_index("base", base, PIPELINE_INDEX)
-    family, local = find_family(base, index), Path(base.id).is_dir()
-    if local:
-        check_files("base", base.id, pipeline_files(index))
+    family, folder = find_family(base, index), find_folder("base", base, pipeline_files(index))
     unused = dict.fromkeys(set(UNUSED) & set(index))
     try:
         pipeline = family.from_pretrained(
-            base.id, revision=None if local else base.revision, local_files_only=local, dtype=dtype or precision(),
-            use_safetensors=True, **unused,
+            folder, local_files_only=True, dtype=dtype or precision(), use_safetensors=True, **unused,
         )  # fmt: skip
     except (OSError, ValueError, SafetensorError) as error:
         raise unloadable("base", base, error) from None
+    if getattr(pipeline.vae.config, "latents_mean", None) or not hasattr(pipeline.scheduler.config, "beta_schedule"):
+        raise BadInput(f"{place('base', base)} scales its latents or its noise in a way of its own; take another")
     pipeline.scheduler = DPMSolverMultistepScheduler.from_config(pipeline.scheduler.config)
     pipeline.set_progress_bar_config(disable=True)
     for model in (pipeline.unet, pipeline.vae, *(encoder for _, encoder in encoders(pipeline))):
@@ -65,7 +64,7 @@ def find_family(base: Pretrained, index: dict[str, Any]) -> Any:
     """Raises BadInput for a pipeline of another kind: nothing of it has been fetched yet."""
     name = index.get("_class_name")
     if name not in FAMILIES:
-        raise BadInput(f"params.yaml: base.id: {base.id!r} is a {name}; take one of {', '.join(FAMILIES)}")
+        raise BadInput(f"{place('base', base)} is a {name}; take one of {', '.join(FAMILIES)}")
     return FAMILIES[name]
 
 
@@ -121,7 +120,7 @@ def encode_moments(
 
 
 def check_resolution(pipeline: Pipeline, resolution: int, name: str) -> None:
-    """Refuse a side that the autoencoder and the UNet cannot halve as often as they must."""
-    unit = pipeline.vae_scale_factor * 2 ** (len(pipeline.unet.config.block_out_channels) - 1)
+    """Refuse a side that is no whole number of latents; where the UNet cannot halve these evenly, it rounds up."""
+    unit = pipeline.vae_scale_factor
     if resolution % unit:
         raise BadInput(f"params.yaml: {name}: {resolution} is not a multiple of {unit}, which the base model needs")

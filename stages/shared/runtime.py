@@ -5,6 +5,7 @@ DIFFMIX_PRECISION   fp32, fp16, bf16               (default: fp16 on a GPU, fp32
                                                     fine-tuning: bf16 on a GPU that has it, else fp32)
 DIFFMIX_WORKERS     processes that decode images   (default: by cores for large images, none for small ones)
 DIFFMIX_CHECKPOINT  seconds between checkpoints    (default: 60)
+DIFFMIX_DETERMINISTIC  0 lets a GPU take kernels whose last bits differ from run to run (default: 1)
 DIFFMIX_LAUNCHER    what starts several processes  (default: none; see stages/shared/processes.py)
 
 Device and precision move a result's last bits, since they are other arithmetic. The rest do not, nor does the number of
@@ -26,9 +27,11 @@ def device() -> torch.device:
     automatic = "cuda" if torch.cuda.is_available() else "cpu"
     name = os.environ.get("DIFFMIX_DEVICE", automatic)
     try:
-        return torch.device(name)
-    except RuntimeError:
-        raise BadInput(f"DIFFMIX_DEVICE: {name!r} is no device; take cpu, cuda or cuda:1, or unset it") from None
+        found = torch.device(name)
+        torch.empty(0, device=found)
+    except (RuntimeError, AssertionError, NotImplementedError):
+        raise BadInput(f"DIFFMIX_DEVICE: {name!r} is no device here; take cpu, cuda or cuda:1, or unset it") from None
+    return found
 
 
 def precision() -> torch.dtype:
@@ -64,11 +67,16 @@ def _count(name: str, default: int) -> int:
 
 
 def seed_everything(seed: int) -> None:
-    """Seed torch, ask it for deterministic kernels, and fix its threads."""
+    """Seed torch, ask it for deterministic kernels, and fix its threads.
+
+    On a GPU an operation without one is an error: where torch may only warn, attention stays random in its last bits.
+    """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS needs for that
     fix_threads()
     torch.manual_seed(seed)
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    strict = device().type == "cuda" and os.environ.get("DIFFMIX_DETERMINISTIC", "1") != "0"
+    torch.use_deterministic_algorithms(True, warn_only=not strict)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # nothing reads it
 
 
 def fix_threads() -> None:

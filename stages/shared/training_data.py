@@ -27,7 +27,7 @@ JITTER = 0.4  # of brightness, contrast and saturation
 
 
 class Pictures:
-    """The images of a table as bytes (3, size, size), squeezed into a square as the paper does; or whole."""
+    """The images of a table as bytes (3, size, size), squeezed into a square as the paper does."""
 
     def __init__(self, table: Table, size: int):
         self.table, self.size = table, size
@@ -40,12 +40,8 @@ class Pictures:
     def __getitem__(self, row: int) -> Tensor:
         return self.kept[row] if self.kept else self._decode(row)
 
-    def whole(self, row: int) -> Tensor:
-        """Bytes (3, height, width), as the image is."""
-        return pil_to_tensor(self.table.image(row))
-
     def _decode(self, row: int) -> Tensor:
-        return resize(self.whole(row), [self.size, self.size], antialias=True)
+        return resize(pil_to_tensor(self.table.image(row)), [self.size, self.size], antialias=True)
 
 
 class Pool(NamedTuple):
@@ -117,9 +113,8 @@ def draw_epoch(seed: int, epoch: int, data: Data, batches: int, mix_probability:
 
 
 def augmenter(augmentation: Augmentation, resolution: int, padding: int) -> v2.Transform:
-    """torchvision's transforms of an image's bytes: the paper's, of squeezed images (Sec. 4.2), or the official code's
-    for a long tail, of whole ones, which are Pillow's, as there: whole numbers, whatever the number of threads.
-    """
+    """torchvision's transforms of an image's bytes (3, size, size): the paper's (Sec. 4.2), or the official code's for
+    a long tail, which are Pillow's, as there: whole numbers, whatever the number of threads."""
     if augmentation == "crop":
         return v2.Compose([v2.RandomCrop(resolution, padding), v2.RandomHorizontalFlip()])
     jitter = v2.ColorJitter(JITTER, JITTER, JITTER)
@@ -128,10 +123,10 @@ def augmenter(augmentation: Augmentation, resolution: int, padding: int) -> v2.T
 
 
 class Epoch(Dataset[tuple[Tensor, Tensor]]):
-    """One epoch's training images and labels by position, augmented as drawn before; `whole` ones, or squeezed."""
+    """One epoch's training images and labels by position, augmented as drawn before."""
 
-    def __init__(self, data: Data, draws: Draws, augment: v2.Transform, whole: bool = False):
-        self.data, self.draws, self.augment, self.whole = data, draws, augment, whole
+    def __init__(self, data: Data, draws: Draws, augment: v2.Transform):
+        self.data, self.draws, self.augment = data, draws, augment
 
     def __len__(self) -> int:
         return len(self.draws.real)
@@ -140,9 +135,8 @@ class Epoch(Dataset[tuple[Tensor, Tensor]]):
         draws, pool, row = self.draws, self.data.real, self.draws.real[position]
         if self.data.synthetic is not None and draws.synthetic[position] >= 0:
             pool, row = self.data.synthetic, draws.synthetic[position]
-        picture = pool.pictures.whole(row) if self.whole else pool.pictures[row]
         torch.default_generator.manual_seed(int(draws.seed[position]))
-        return self.augment(picture), pool.labels[row]
+        return self.augment(pool.pictures[row]), pool.labels[row]
 
 
 class Centred(Dataset[Tensor]):
