@@ -38,6 +38,10 @@ verify: env  ## Run all stages anew in a clone of the last commit, and compare
 	$(VENV)/bin/python -m experiments.verify $(if $(PRESET),--preset $(PRESET)) \
 		$(if $(TOLERANCE),--tolerance $(TOLERANCE)) $(if $(AGAIN),--again)
 
+estimate: env  ## Say what a run takes before it is begun: images, hours, memory, disk (PRESET=, BASE=, PROCESSES=, JSON=)
+	$(VENV)/bin/python -m experiments.estimate $(if $(PRESET),--preset $(PRESET)) $(if $(BASE),--base $(BASE)) \
+		$(if $(PROCESSES),--processes $(PROCESSES)) $(if $(JSON),--json $(JSON))
+
 $(EXPERIMENTS): env
 	$(VENV)/bin/python -m experiments.run $@
 
@@ -50,4 +54,4 @@ pretrain: env  ## Train the embedded base anew (hours on a CPU)
 clean:  ## Remove the environment, work in progress and fetched archives
 	rm -rf $(VENV) .work
 
-.PHONY: help env repro test test-slow lint gate verify presets pretrain clean $(EXPERIMENTS)
+.PHONY: help env repro test test-slow lint gate verify estimate presets pretrain clean $(EXPERIMENTS)
