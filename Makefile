@@ -45,7 +45,7 @@ estimate: env  ## Say what a run takes before it is begun: images, hours, memory
 $(EXPERIMENTS): env
 	$(VENV)/bin/python -m experiments.run $@
 
-presets: env  ## Write presets/ anew, from params.yaml and experiments/presets.py
+presets: env  ## Write presets/ anew, from presets/toybirds.yaml and experiments/settings.py
 	$(VENV)/bin/python -m experiments.presets
 
 pretrain: env  ## Train the embedded base anew (hours on a CPU)
