@@ -47,13 +47,13 @@ def estimate(path: Path, tree: Tree, processes: int, output: Path | None) -> Non
     from experiments.estimating.page import Estimate, content, read_paper, show_costs, show_counts
     from experiments.estimating.setting import read_setting
 
-    setting, busy = read_setting(tree, path, counts.method), os.getloadavg()[0]
+    setting = read_setting(tree, path, counts.method)
     check_processes(setting, processes)
     print(f"{path}: {tree['method']} on {tree['data']['name']}\n\n{show_counts(counts, setting)}\n", flush=True)
     with TemporaryDirectory(prefix="estimate-") as scratch:
         rates = calibrate(setting, len(counts.images.per_class), counts.images.photos, Path(scratch))
     task = Task(counts, setting, rates)
-    found = Estimate(task, lines(task, processes), stores(task), read_paper(tree["method"]), processes, busy)
+    found = Estimate(task, lines(task, processes), stores(task), read_paper(tree["method"]), processes)
     print(show_costs(found))
     if output is not None:
         write_json(output, {"params": str(path)} | content(found))

@@ -20,8 +20,8 @@ from tests.made_up_rates import GIB, HERE, PLAN, RATES, changed, rate, task_of
 from tests.tiny_models import save_tiny
 
 
-def told(task: Task, busy: float = 0.0) -> Estimate:
-    return Estimate(task, lines(task, 1), stores(task), Paper("Diff-Mix", 4179), 1, busy)
+def told(task: Task) -> Estimate:
+    return Estimate(task, lines(task, 1), stores(task), Paper("Diff-Mix", 4179), 1)
 
 
 def test_the_papers_rate_stands_beside_ours():
@@ -50,10 +50,10 @@ def test_what_is_left_out_is_said():
     quiet = warnings(told(task_of(PLAN)))
     without = RATES._replace(clip=None, clip_missing="no such folder")
     (missing,) = set(warnings(told(task_of(PLAN, without)))) - set(quiet)
-    (busy,) = set(warnings(told(task_of(PLAN), busy=3.0))) - set(quiet)
+    (busy,) = set(warnings(told(task_of(PLAN, RATES._replace(others=1.26))))) - set(quiet)
     (background,) = set(warnings(told(task_of(PLAN, synth__keep_background=True)))) - set(quiet)
     assert missing == "What CLIP looks at is left out, since it cannot be loaded: no such folder"
-    assert busy == "Other processes were at work (load 3, 8 cores): alone it is faster."
+    assert busy == "Other processes took 1.3 of 8 cores meanwhile: alone it is faster."
     assert "synth.keep_background" in background
     assert [line.split(":")[0] for line in quiet] == ["No image is there yet", "archives"]  # 10 Waterbirds
 

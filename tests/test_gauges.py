@@ -1,5 +1,8 @@
 """How parts are measured: batches that are doubled or halved, memory, workers, the picture that stands for photos."""
 
+import os
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -87,6 +90,14 @@ def test_a_process_that_grows_is_measured():
     gauge = gauges.Gauge()
     _, peak = gauges.once(lambda size: np.ones(size * GIB // 32), 1, gauge)
     assert 0.2 * GIB < peak < 0.4 * GIB
+
+
+def test_what_the_cores_do_for_this_process_and_its_children_is_not_others_work(monkeypatch):
+    """Of 10 + 1 + 2 seconds' work 3 + 1 are this process's and 2 + 0.5 its children's."""
+    worked = SimpleNamespace(user=10.0, nice=1.0, system=2.0, idle=99.0, iowait=7.0)
+    monkeypatch.setattr(gauges.psutil, "cpu_times", lambda: worked)
+    monkeypatch.setattr(gauges.os, "times", lambda: os.times_result((3.0, 1.0, 2.0, 0.5, 1000.0)))
+    assert gauges.seconds_of_others() == 6.5
 
 
 def test_workers_are_timed_once_all_of_them_are_at_work():

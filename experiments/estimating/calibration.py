@@ -5,6 +5,7 @@ stages load them.
 """
 
 import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +17,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from experiments.environment import processor
-from experiments.estimating.gauges import Gauge, Rate, measure
+from experiments.estimating.gauges import Gauge, Rate, measure, seconds_of_others
 from experiments.estimating.pictures import (
     PHOTO,
     Loading,
@@ -49,6 +50,7 @@ class Rates(NamedTuple):
 
     machine: str
     cores: int
+    others: float  # how many of the cores other processes took meanwhile, on average
     memory: str  # what is meant by it
     encode: Rate  # of a reference: read, squeezed, encoded
     step: Rate  # of the sampler: one UNet forward or, under guidance, two
@@ -87,10 +89,11 @@ def calibrate(
     seed_everything(0)  # as the stages do: deterministic kernels, two threads
     parts = [time_synthesis, time_learning, time_classifier, time_pictures, time_clip]
     bench = prepare(setting, classes, list(photos) or [draw_photo(*PHOTO)], scratch, seconds)
-    found = describe()
+    found, began, others = describe(), time.monotonic(), seconds_of_others()
     for part in tqdm(parts, desc="calibrate", unit="part", leave=False):
         found |= part(bench)
-    return Rates(**found)
+    taken = (seconds_of_others() - others) / (time.monotonic() - began)
+    return Rates(others=max(taken, 0.0), **found)
 
 
 def describe() -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import ctypes
 import gc
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -110,6 +111,13 @@ def set_limits(mapped: int, kept: int) -> None:
     if hasattr(LIBC, "mallopt"):
         LIBC.mallopt(MAPPED, mapped)
         LIBC.mallopt(KEPT, kept)
+
+
+def seconds_of_others() -> float:
+    """What the cores have worked, since the machine began, for others than this process and its ended children."""
+    total, own = psutil.cpu_times(), os.times()
+    worked = sum(getattr(total, kind, 0.0) for kind in ("user", "nice", "system", "irq", "softirq"))
+    return worked - own.user - own.system - own.children_user - own.children_system
 
 
 def synchronise() -> None:

@@ -11,7 +11,7 @@ from experiments.estimating.setting import Setting
 from experiments.recipes import read_recipe
 from stages.shared.translation import reverse_steps
 
-BUSY = 0.5  # other processes on average: beside more of them, all is measured too slow
+BUSY = 0.1  # cores that other processes may take before it is said that they did
 UNITS = ((3600.0, "h"), (60.0, "min"), (1.0, "s"), (1e-3, "ms"))
 SEVERAL = 1.5  # of a unit, before it is taken
 REFERENCE = "diff-mix"
@@ -34,7 +34,6 @@ class Estimate(NamedTuple):
     stores: list[Store]
     paper: Paper
     processes: int
-    busy: float  # other processes on average, as the calibration began
 
 
 def read_paper(method: str) -> Paper:
@@ -168,10 +167,8 @@ def warnings(estimate: Estimate) -> list[str]:
         "train.batch": (rates.train, rates.test),
     }
     found = [refusal(name, rate) for name, parts in batches.items() for rate in parts if rate is not None and rate.full]
-    if estimate.busy > BUSY:
-        found.append(
-            f"Other processes were at work (load {two(estimate.busy)}, {rates.cores} cores): alone it is faster."
-        )
+    if rates.others > BUSY:
+        found.append(f"Other processes took {two(rates.others)} of {rates.cores} cores meanwhile: alone it is faster.")
     if not task.counts.images.photos:
         found.append(
             f"No image is there yet: a drawn one of {PHOTO[0]} x {PHOTO[1]}, as smooth as a photograph, stands in."
