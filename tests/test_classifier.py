@@ -165,3 +165,17 @@ def test_refuses_drw_with_a_cosine_and_names_the_arm():
     tree["arms"] = {"real": {"cmo-drw": {"mix": "cmo", "mix_probability": 0.5, "reweight": "drw"}}}
     with pytest.raises(BadInput, match=r"params.yaml: arms\.real\.cmo-drw: drw needs train\.schedule step; set "):
         pick(RealParams, tree, {"arm": "arms.real.cmo-drw"})
+
+
+def test_bf16_trains_weights_of_fp32_to_nearly_the_same(data, monkeypatch):
+    """In bf16 the first loss differs by rounding alone; weights, which take small steps, stay in fp32."""
+    histories = {}
+    for named in ("fp32", "bf16"):
+        monkeypatch.setenv("DIFFMIX_PRECISION", named)
+        state = new_state(recipe(), 2, seed=0)
+        train_epoch(state, data, 0, recipe(), 0)
+        histories[named] = state["history"][0][1]
+        assert {parameter.dtype for parameter in state["network"].parameters()} == {torch.float32}
+        assert answer(state["network"], data.real.pictures, recipe().train).dtype == torch.float32
+    assert histories["bf16"] == pytest.approx(histories["fp32"], rel=0.1)
+    assert histories["bf16"] != histories["fp32"]

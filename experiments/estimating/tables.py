@@ -7,15 +7,14 @@ share a fine-tuned model, images or an arm share them here, as they do by DVC's 
 """
 
 import json
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from torchvision.models import ResNet50_Weights, ViT_B_16_Weights
 
-from experiments.estimating.counts import count
+from experiments.estimating.counts import list_images
 from experiments.recipes import Tree, cases, read_preset, read_recipe
-from stages import method
+from stages import download, method, plan, subsample
 from stages.shared.methods import METHODS, Method
 from stages.shared.params import pick
 from stages.shared.translation import reverse_steps
@@ -80,24 +79,32 @@ def mark(*parts: Any) -> str:
     return json.dumps(parts, sort_keys=True)
 
 
+def images_of(params: Tree) -> tuple[int, int]:
+    """Training images of the subset, and synthetic ones."""
+    choice, planning = pick(subsample.Params, params).subset, pick(plan.Params, params)
+    counts = subsample.wanted_sizes(list_images(pick(download.Params, params).data).per_class, choice)
+    made = plan.target_sizes(counts, planning.synth.multiplier, reverse=choice.mode == "long-tail")
+    return int(counts.sum()), int(made.sum())
+
+
 def add(work: Work, params: Tree, rate: tuple[float, float]) -> None:
     """One row's experiment."""
     chosen = method.resolve(pick(method.Params, params))
     data = [params[section] for section in ("data", "subset", "seed")]
     base = mark(data, params["base"], params["finetune"] if chosen.strategy != "none" else None, chosen.strategy)
-    images = {name: value for name, value in params["synth"].items() if name not in ("gamma", "strength")}
-    made = mark(base, chosen.mode, chosen.strength, images)
-    counts = count(params, Path("params.yaml"))
+    drawn = {name: value for name, value in params["synth"].items() if name not in ("gamma", "strength")}
+    made = mark(base, chosen.mode, chosen.strength, drawn)
+    rows, images = images_of(params)
     work.experiments.add(mark(params))
     if chosen.strategy != "none":
         work.learning[base] = FINE_TUNING * params["finetune"]["steps"]
     if made not in work.synthesis:
-        taken = counts.plan["strength"].map(lambda strength: reverse_steps(params["synth"]["steps"], strength)).sum()
-        work.synthesis[made] = len(counts.plan), (rate[0] * int(taken) + rate[1] * len(counts.plan)) / 3600
+        seconds = rate[0] * mean_steps(chosen, params["synth"]["steps"]) + rate[1]
+        work.synthesis[made] = images, images * seconds / 3600
     for group, arms in params["arms"].items():
         labels = [made, params["synth"]["gamma"], params["filter"], chosen.criterion] if group == "synthetic" else []
         for arm in arms.values():
-            work.training[mark(data, params["train"], arm, labels)] = training_hours(params, counts.rows)
+            work.training[mark(data, params["train"], arm, labels)] = training_hours(params, rows)
 
 
 def work_of(recipe: str, presets: tuple[str, ...]) -> Work:

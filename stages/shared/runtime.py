@@ -1,8 +1,8 @@
 """Runtime knobs: how a stage runs, not what it computes. All from the environment, with automatic defaults.
 
 DIFFMIX_DEVICE      cpu, cuda, cuda:1, mps         (default: the first GPU, else the CPU)
-DIFFMIX_PRECISION   fp32, fp16, bf16               (default: fp16 on a GPU, fp32 on a CPU; diffusion and CLIP only;
-                                                    fine-tuning: bf16 on a GPU that has it, else fp32)
+DIFFMIX_PRECISION   fp32, fp16, bf16               (default: fp16 on a GPU, fp32 on a CPU, for synthesis and CLIP;
+                                                    bf16 on a GPU that has it, else fp32, for whatever is trained)
 DIFFMIX_WORKERS     processes that decode images   (default: by cores for large images, none for small ones)
 DIFFMIX_CHECKPOINT  seconds between checkpoints    (default: 60)
 DIFFMIX_DETERMINISTIC  0 lets a GPU take kernels whose last bits differ from run to run (default: 1)
@@ -43,7 +43,7 @@ def precision() -> torch.dtype:
 
 
 def training_precision() -> torch.dtype:
-    """Of fine-tuning: gradients need fp32's range, which bf16 has, but not fp16; GPUs since Ampere compute in it."""
+    """Of what is trained: gradients need fp32's range, which bf16 has, but not fp16; GPUs since Ampere have bf16."""
     if "DIFFMIX_PRECISION" in os.environ:
         return torch.bfloat16 if precision() == torch.bfloat16 else torch.float32
     native = device().type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
