@@ -3,7 +3,17 @@
 import numpy as np
 import pytest
 
-from experiments.estimating.tables import FORWARD, mean_steps, synthesis_rate, table, training_hours, work_of
+from experiments.estimating.tables import (
+    FORWARD,
+    TABLES,
+    mean_steps,
+    synthesis_rate,
+    table,
+    training_hours,
+    work_of,
+)
+from experiments.recipes import cases, read_preset
+from stages.check import check
 from stages.shared.methods import METHODS
 from tests.closure import ROOT
 
@@ -39,3 +49,10 @@ def test_rows_share_what_dvc_would_not_run_twice():
     assert [images for images, _ in work.synthesis.values()] == [29_970] * 3
     assert len(work.training) == 5
     assert np.isclose(sum(hours for _, hours in work.synthesis.values()), 20, rtol=0.05)
+
+
+@pytest.mark.parametrize(("recipe", "presets"), [entry[1:] for entry in TABLES], ids=[entry[0] for entry in TABLES])
+def test_every_row_of_the_page_is_accepted_with_its_preset(recipe, presets):
+    for preset in presets:
+        for case in cases(recipe, read_preset(preset)):
+            check(case.params)
