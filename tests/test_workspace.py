@@ -7,7 +7,7 @@ import pytest
 
 from experiments.workspace import Workspace
 from stages.shared.errors import BadInput
-from tests.test_pipeline import GIT
+from tests.small_project import GIT
 
 STAGES = {
     "make": {"cmd": "make", "deps": ["code.py", "base"], "outs": ["made"]},

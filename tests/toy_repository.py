@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from tests.closure import ROOT
-from tests.test_pipeline import GIT
+from tests.small_project import GIT
 
 FILES = {
     ".gitignore": "/data/\n__pycache__/\n",
