@@ -56,7 +56,7 @@ def share(arm):
 
 def train(arm):
     if arm == "diffmix":
-        while RULE["hold"] and Path(os.environ.get("HOLD", "none")).exists():
+        while RULE["hold"] and Path(os.environ["HOLD"]).exists():
             time.sleep(0.1)
         RULE["finish"] or sys.exit("stopped on purpose")
     right = 40 * share(arm)

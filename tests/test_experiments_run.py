@@ -45,6 +45,7 @@ def refs(folder: Path) -> list[str]:
 def project(tmp_path_factory) -> Path:
     """A repository whose stages are tiny, with this project's experiments/*.py and shared modules."""
     folder = tmp_path_factory.mktemp("experiments")
+    ENVIRONMENT["HOLD"] = str(tmp_path_factory.mktemp("hold") / "hold")  # the slow experiment waits while it is there
     for name, text in FILES.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text.lstrip())
@@ -100,19 +101,19 @@ def test_what_is_there_is_not_run_again(project, first):
     assert len(refs(project)) == 2
 
 
-def test_an_interrupted_call_goes_on_and_shares_what_another_table_ran(project, first, tmp_path):
-    hold = tmp_path / "hold"  # the slow experiment waits while it is there
+def test_an_interrupted_call_goes_on_and_shares_what_another_table_ran(project, first):
+    hold, command = Path(ENVIRONMENT["HOLD"]), [sys.executable, "-u", "-m", "experiments.run", "two"]
     hold.touch()
-    environment = ENVIRONMENT | {"HOLD": str(hold)}
-    began = subprocess.Popen([sys.executable, "-m", "experiments.run", "two"], cwd=project, env=environment)
+    began = subprocess.Popen(command, cwd=project, env=ENVIRONMENT)
     deadline = time.monotonic() + 60
     while "Running" not in call(project, "dvc", "queue", "status") and time.monotonic() < deadline:
         time.sleep(0.5)
     began.send_signal(signal.SIGINT)
     assert began.wait(60) == 130
+    again = subprocess.Popen(command, cwd=project, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True)
+    assert again.stdout.readline() == "2 rows, 2 experiments: 1 are there, 1 to run\n"
     hold.unlink()
-    output = run(project, "two")
-    assert "2 rows, 2 experiments: 1 are there, 1 to run" in output
+    assert again.wait(120) == 0
     rows = table(project, "two")
     assert rows["slow"]["measured"]["faithfulness"] == {"value": 62.5}
     assert rows["again"]["experiment"] == table(project, "one")["Diff-Mix"]["experiment"]
