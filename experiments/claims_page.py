@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from experiments.evidence import Difference
+from experiments.markdown import markdown_table
 from experiments.plans import Spent
 from experiments.recipes import Tree
 from experiments.results import write_json
@@ -19,7 +20,7 @@ def render(content: Tree, preset: str, trials: int, cost: Spent) -> str:
         and test images. A part holds where its interval lies above 0 (of `not worse`: above -{content["margin"]:g}),
         fails where it lies below, and is undecided between; a claim holds where all of its parts hold, and fails where
         one fails. What the dataset has no images for is not measurable, and does not count. {cost}."""
-    tables = ["\n".join(f"| {' | '.join(line)} |" for line in lines) for lines in (verdicts, parts)]
+    tables = [markdown_table(lines) for lines in (verdicts, parts)]
     return "\n\n".join([f"# {content['title']}", tables[0], " ".join(note.split()), tables[1]]) + "\n"
 
 

@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from experiments.gate import Locked, hashes
+from experiments.markdown import markdown_table
 
 SHOWN = 4  # files a stage
 Verdict = Literal["bit-identical", "within tolerance", "differs", "differs (no numbers)"]
@@ -149,7 +150,7 @@ def render(found: Found, tolerance: float) -> str:
         shown = [show(difference) for difference in differences[:SHOWN]]
         rest = [f"and {len(differences) - SHOWN} more"] if len(differences) > SHOWN else []
         lines.append([name, judge(differences, tolerance), "; ".join(shown + rest)])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return markdown_table(lines)
 
 
 def show(difference: Difference) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.fingerprint import Stages
+from experiments.markdown import markdown_table
 from experiments.plans import marks, serving
 from experiments.queue import git
 from experiments.recipes import Case, Table
@@ -110,7 +111,7 @@ def render(table: Table, rows: list[Record], preset: str, trials: int) -> str:
     for row in rows:
         ours = [show(row["measured"], column) for column in table.columns]
         lines.append([row["name"], *ours, *(show_printed(row["paper"].get(column)) for column in printed)])
-    text = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    text = markdown_table(lines)
     note = f"Ours: preset {preset}, {trials} trial{'s' * (trials != 1)}; ± one standard deviation between the trials, "
     note += "[95 % interval]. " + ("" if printed else "The paper prints no numbers for this one. ") + table.note
     return f"# {table.title}\n\n{text}\n\n{' '.join(note.split())}\n"

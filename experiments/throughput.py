@@ -16,6 +16,7 @@ import torch
 from pydantic import Field
 from tqdm import tqdm
 
+from experiments.markdown import markdown_table
 from experiments.recipes import parse, read_preset, read_recipe
 from experiments.results import folder, show_printed, write_json
 from stages.shared.errors import BadInput
@@ -134,7 +135,7 @@ def render(recipe: Recipe, rows: list[dict[str, Any]], preset: str, where: str) 
     for row in rows:
         ours = [f"{row['images_per_second']:.1f}", f"{row['ratio']:.2f}"]
         lines.append([row["name"], *ours, show_printed(row["paper"]), show_printed(row["paper_ratio"])])
-    text = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    text = markdown_table(lines)
     note = (
         f"Ours: preset {preset}, {where}; the median of {recipe.rounds} rounds of {recipe.images} images. {recipe.note}"
     )

@@ -26,6 +26,7 @@ from experiments.differences import Found, Run, compare, judge, passes, render, 
 from experiments.environment import Environment, describe, settings
 from experiments.fingerprint import digest
 from experiments.gate import LOCK, hashes, read_lock, tracked_by_git
+from experiments.markdown import markdown_table
 from experiments.queue import dvc, git
 from experiments.recipes import PRESETS, read_preset
 from experiments.results import read_json, write_json
@@ -100,7 +101,7 @@ def render_environments(environments: dict[str, Environment | None]) -> str:
     fields = dict.fromkeys(field for environment in environments.values() for field in environment or {})
     lines = [["", *environments], ["---"] * (1 + len(environments))]
     lines += [[field, *((side or {}).get(field, "unknown") for side in environments.values())] for field in fields]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return markdown_table(lines)
 
 
 def write_record(found: Found, tolerance: float, commit: str, mark: str, origin: Environment | None) -> None:

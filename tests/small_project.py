@@ -47,9 +47,14 @@ def write_params(folder: Path, changes: dict[str, Any], preset: str = "tests/tin
     (folder / "params.yaml").write_text(yaml.safe_dump(tree))
 
 
-def run(folder: Path, *command: str, status: int = 0) -> str:
+def environment() -> dict[str, str]:
+    """A commit's author, and this interpreter's commands before all others: DVC's stages call `python`."""
+    return os.environ | GIT | {"PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])}
+
+
+def run(folder: Path, *command: str, status: int = 0, **settings: str) -> str:
     """Run a command to its end; returns what it says."""
-    done = subprocess.run(command, cwd=folder, env=os.environ | GIT, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=folder, env=environment() | settings, capture_output=True, text=True)
     assert done.returncode == status, done.stdout + done.stderr
     return done.stdout + done.stderr
 
@@ -66,7 +71,7 @@ def ran(output: str) -> set[str]:
 def start(folder: Path, *words: str, **settings: str) -> subprocess.Popen:
     """`python -m WORDS` in the background, in a process group of its own, with runtime settings."""
     return subprocess.Popen(
-        [sys.executable, "-m", *words], cwd=folder, env=os.environ | GIT | settings, stdout=subprocess.PIPE,
+        [sys.executable, "-m", *words], cwd=folder, env=environment() | settings, stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT, text=True, start_new_session=True,
     )  # fmt: skip
 

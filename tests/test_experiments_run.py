@@ -1,7 +1,6 @@
 """`python -m experiments.run` in a small project of its own: DVC's queue, interruption, a fresh clone, the claims."""
 
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -13,17 +12,15 @@ from pathlib import Path
 
 import pytest
 
+from tests import small_project
 from tests.closure import ROOT
 from tests.experiments_project import FILES
-from tests.small_project import GIT
 
-ENVIRONMENT = os.environ | GIT | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+HOLD: dict[str, str] = {}  # the file for which the slow experiment waits
 
 
 def call(folder: Path, *command: str, status: int = 0) -> str:
-    done = subprocess.run(command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True)
-    assert done.returncode == status, done.stdout + done.stderr
-    return done.stdout + done.stderr
+    return small_project.run(folder, *command, status=status, **HOLD)
 
 
 def run(folder: Path, *words: str, status: int = 0) -> str:
@@ -45,7 +42,7 @@ def refs(folder: Path) -> list[str]:
 def project(tmp_path_factory) -> Path:
     """A repository whose stages are tiny, with this project's experiments/*.py and shared modules."""
     folder = tmp_path_factory.mktemp("experiments")
-    ENVIRONMENT["HOLD"] = str(tmp_path_factory.mktemp("hold") / "hold")  # the slow experiment waits while it is there
+    HOLD["HOLD"] = str(tmp_path_factory.mktemp("hold") / "hold")
     for name, text in FILES.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text.lstrip())
@@ -102,15 +99,16 @@ def test_what_is_there_is_not_run_again(project, first):
 
 
 def test_an_interrupted_call_goes_on_and_shares_what_another_table_ran(project, first):
-    hold, command = Path(ENVIRONMENT["HOLD"]), [sys.executable, "-u", "-m", "experiments.run", "two"]
+    hold, command = Path(HOLD["HOLD"]), [sys.executable, "-u", "-m", "experiments.run", "two"]
     hold.touch()
-    began = subprocess.Popen(command, cwd=project, env=ENVIRONMENT)
+    environment = small_project.environment() | HOLD
+    began = subprocess.Popen(command, cwd=project, env=environment)
     deadline = time.monotonic() + 60
     while "Running" not in call(project, "dvc", "queue", "status") and time.monotonic() < deadline:
         time.sleep(0.5)
     began.send_signal(signal.SIGINT)
     assert began.wait(60) == 130
-    again = subprocess.Popen(command, cwd=project, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True)
+    again = subprocess.Popen(command, cwd=project, env=environment, stdout=subprocess.PIPE, text=True)
     assert again.stdout.readline() == "2 rows, 2 experiments: 1 are there, 1 to run\n"
     hold.unlink()
     assert again.wait(120) == 0

@@ -1,12 +1,10 @@
 """A small git and DVC repository, run for real: a stage, and one for each of two arms, that take no time."""
 
-import os
-import subprocess
 import sys
 from pathlib import Path
 
 from tests.closure import ROOT
-from tests.small_project import GIT
+from tests.small_project import run
 
 FILES = {
     ".gitignore": "/data/\n__pycache__/\n",
@@ -46,14 +44,10 @@ Path(f"metrics/{arm}.json").write_text(json.dumps({"arm": arm, "top1": mean}))
 RANDOM = "import os\nfrom pathlib import Path\nPath('data/make').mkdir(parents=True)\n" + (
     "Path('data/make/numbers.bin').write_bytes(os.urandom(300))\n"
 )
-PATHS = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-ENVIRONMENT = os.environ | GIT | {"PATH": PATHS, "PYTHONPATH": str(ROOT)}
 
 
 def call(folder: Path, *command: str, status: int = 0) -> str:
-    done = subprocess.run(command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True)
-    assert done.returncode == status, done.stdout + done.stderr
-    return done.stdout + done.stderr
+    return run(folder, *command, status=status, PYTHONPATH=str(ROOT))
 
 
 def python(folder: Path, *words: str, status: int = 0) -> str:

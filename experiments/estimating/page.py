@@ -8,6 +8,7 @@ from experiments.estimating.counts import Counts
 from experiments.estimating.gauges import Rate
 from experiments.estimating.pictures import PHOTO
 from experiments.estimating.setting import Setting
+from experiments.markdown import markdown_table
 from experiments.recipes import read_recipe
 from stages.shared.translation import reverse_steps
 
@@ -72,7 +73,7 @@ def align(rows: Iterable[Cells]) -> str:
     widths = [max(map(len, column)) for column in zip(head, *body, strict=True)]
     lines = [head, ["-" * width for width in widths], *body]
     padded = [[cell.ljust(width) for cell, width in zip(line, widths, strict=True)] for line in lines]
-    return "\n".join(f"| {' | '.join(line)} |" for line in padded)
+    return markdown_table(padded)
 
 
 def show_counts(counts: Counts, setting: Setting) -> str:

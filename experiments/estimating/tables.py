@@ -13,6 +13,7 @@ import numpy as np
 from torchvision.models import ResNet50_Weights, ViT_B_16_Weights
 
 from experiments.estimating.counts import list_images
+from experiments.markdown import markdown_table
 from experiments.recipes import Tree, cases, read_preset, read_recipe
 from stages import download, method, plan, subsample
 from stages.shared.methods import METHODS, Method
@@ -128,7 +129,7 @@ def row(name: str, recipe: str, presets: tuple[str, ...]) -> tuple[str, ...]:
 
 def table() -> str:
     lines = [HEAD, ("---",) * len(HEAD), *(row(*entry) for entry in TABLES)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return markdown_table(lines)
 
 
 if __name__ == "__main__":
