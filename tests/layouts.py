@@ -28,7 +28,7 @@ def pack(files: Files, gzipped: bool = True) -> bytes:
             info = tarfile.TarInfo(name)
             info.size = len(content)
             tar.addfile(info, io.BytesIO(content))
-    return gzip.compress(buffer.getvalue(), 1) if gzipped else buffer.getvalue()
+    return gzip.compress(buffer.getvalue(), 1, mtime=0) if gzipped else buffer.getvalue()
 
 
 def jpeg(number: int, kind: int = 0, size: tuple[int, int] = (8, 6)) -> bytes:

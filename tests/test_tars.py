@@ -71,6 +71,7 @@ def test_a_missing_member_is_named(tmp_path):
         (pack(FILES)[:-20], "is no whole archive"),
         (pack(FILES)[:40] + b"\0" * 60, "is no whole archive"),
     ],
+    ids=lambda value: "archive" if isinstance(value, bytes) else value,
 )
 def test_a_broken_or_dangerous_archive_is_refused(tmp_path, content, line):
     with pytest.raises(BadInput, match=line) as caught:
