@@ -2,8 +2,6 @@
 PYTHON ?= python3
 VENV := .venv
 EXPERIMENTS := $(basename $(notdir $(wildcard experiments/*.yaml)))  # table6, claims, ...
-# threads that wait for one another let go of the core soon: a tenth slower alone, but not many times beside other work
-export GOMP_SPINCOUNT ?= 1000
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 help:  ## List what make can do
@@ -45,7 +43,7 @@ estimate: env  ## Say what a run takes before it is begun: images, hours, memory
 $(EXPERIMENTS): env
 	$(VENV)/bin/python -m experiments.run $@
 
-presets: env  ## Write presets/ anew, from presets/toybirds.yaml and experiments/settings.py
+presets: env  ## Write presets/ anew, from presets/toybirds.yaml and experiments/paper_values.py
 	$(VENV)/bin/python -m experiments.presets
 
 pretrain: env  ## Train the embedded base anew (hours on a CPU)

@@ -15,7 +15,7 @@ from pydantic import BeforeValidator, Field
 from tqdm import tqdm
 
 from experiments import evidence, revisions
-from experiments.evidence import Difference, Unmeasurable, check_measure, compare, compare_images, compare_kept
+from experiments.evidence import Gain, Unmeasurable, check_measure, compare, compare_images, compare_kept
 from experiments.fingerprint import DIGITS, Stages, digest
 from experiments.plans import marks
 from experiments.recipes import Case, Target, Tree, cases, parse, read_recipe
@@ -26,7 +26,7 @@ from stages.shared.params import Section
 
 IMAGES = "images."  # before a column of data/assess/images.csv
 Verdict = Literal["holds", "fails", "undecided", "missing", "not measurable"]
-Finding = Difference | Literal["missing", "not measurable"]
+Finding = Gain | Literal["missing", "not measurable"]
 Rows = Annotated[list[str], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]
 
 
@@ -98,7 +98,7 @@ def target_of(part: Part | Filtered) -> Target:
     return "assess" if isinstance(part, Filtered) or part.measure.startswith(IMAGES) else "evaluate"
 
 
-def measure(part: Part | Filtered, runs: dict[str, tuple[Run, Case]], count: int) -> Difference:
+def measure(part: Part | Filtered, runs: dict[str, tuple[Run, Case]], count: int) -> Gain:
     """`runs` holds the part's rows."""
     if isinstance(part, Filtered):
         return compare_kept(runs[part.row][0].images(), part.column, count)
@@ -109,7 +109,7 @@ def measure(part: Part | Filtered, runs: dict[str, tuple[Run, Case]], count: int
     return compare(better, worse, part.measure, part.beyond, count)
 
 
-def judge(difference: Difference, threshold: float) -> Verdict:
+def judge(difference: Gain, threshold: float) -> Verdict:
     """`threshold`: what the difference must lie above, in points."""
     if difference.low > threshold:
         return "holds"
@@ -125,7 +125,7 @@ def conclude(verdicts: list[Verdict]) -> Verdict:
 def read_findings(earlier: Tree) -> dict[str, Finding]:
     """What an earlier metrics/claims.json has found, by the parts' marks; what was missing is to be found yet."""
     parts = [part for claim in earlier.get("claims", {}).values() for part in claim["parts"]]
-    measured: dict[str, Finding] = {p["mark"]: Difference(*p["difference"]) for p in parts if p["difference"]}
+    measured: dict[str, Finding] = {p["mark"]: Gain(*p["difference"]) for p in parts if p["difference"]}
     return measured | {part["mark"]: part["verdict"] for part in parts if part.get("verdict") == "not measurable"}
 
 
@@ -178,8 +178,8 @@ class Docket:
         finding = self.measure(part, there)
         lenient = isinstance(part, Part) and part.kind == "not-worse"
         threshold = -self.claims.margin if lenient else 0.0
-        difference = finding if isinstance(finding, Difference) else None
-        verdict = judge(finding, threshold) if isinstance(finding, Difference) else finding
+        difference = finding if isinstance(finding, Gain) else None
+        verdict = judge(finding, threshold) if isinstance(finding, Gain) else finding
         return part.model_dump() | {"difference": difference, "verdict": verdict, "mark": self.mark(part)}
 
     def content(self, there: dict[str, str]) -> Tree:

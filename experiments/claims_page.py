@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from experiments.evidence import Difference
+from experiments.evidence import Gain
 from experiments.markdown import markdown_table
 from experiments.plans import Spent
 from experiments.recipes import Tree
@@ -37,7 +37,7 @@ def name_rows(rows: list[str]) -> str:
     return rows[0] if len(rows) == 1 else f"the mean of {', '.join(rows)}"
 
 
-def show(difference: Difference | None) -> str:
+def show(difference: Gain | None) -> str:
     return "" if difference is None else "{:+g} [{:g}, {:g}]".format(*difference)
 
 

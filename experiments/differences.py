@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from experiments.gate import Locked, hashes
+from experiments.lock import Locked, hashes
 from experiments.markdown import markdown_table
 
 SHOWN = 4  # files a stage
@@ -18,7 +18,7 @@ Verdict = Literal["bit-identical", "within tolerance", "differs", "differs (no n
 Found = dict[str, list["Difference"]]
 
 
-class Run(NamedTuple):
+class Checkout(NamedTuple):
     """One of the two: what it is called, where its files lie, as far as they are at hand, and its dvc.lock."""
 
     name: str
@@ -35,13 +35,13 @@ class Difference(NamedTuple):
     largest: float | None  # of a metric, infinite where its shape or a word differs; None: holds no numbers
 
 
-def compare(one: Run, other: Run, metrics: Iterable[str]) -> Found:
+def compare(one: Checkout, other: Checkout, metrics: Iterable[str]) -> Found:
     """The differences by stage; `metrics` are the outputs whose numbers count."""
     names = dict.fromkeys([*one.locked, *other.locked])  # in the order in which they ran
     return {name: list(compare_stage(one, other, name, set(metrics))) for name in names}
 
 
-def compare_stage(one: Run, other: Run, name: str, metrics: set[str]) -> Iterator[Difference]:
+def compare_stage(one: Checkout, other: Checkout, name: str, metrics: set[str]) -> Iterator[Difference]:
     first, second = (hashes(run.locked.get(name, {}), "outs") for run in (one, other))
     for path in sorted(first.keys() | second):
         if path not in first or path not in second:
@@ -50,7 +50,7 @@ def compare_stage(one: Run, other: Run, name: str, metrics: set[str]) -> Iterato
             yield from compare_output(one, other, path, first[path] == second[path], path in metrics)
 
 
-def compare_output(one: Run, other: Run, path: str, same_hash: bool, counts: bool) -> Iterator[Difference]:
+def compare_output(one: Checkout, other: Checkout, path: str, same_hash: bool, counts: bool) -> Iterator[Difference]:
     """By content where both have files; else by dvc.lock's hashes, which is all that is known."""
     first, second = files(one.folder, path), files(other.folder, path)
     if not first or not second:
@@ -73,7 +73,7 @@ def files(folder: Path, path: str) -> dict[str, Path]:
     return {found.relative_to(folder).as_posix(): found for found in paths if found.is_file()}
 
 
-def alone(path: str, owner: Run, counts: bool) -> Difference:
+def alone(path: str, owner: Checkout, counts: bool) -> Difference:
     return Difference(path, f"only the {owner.name} has it", 0, math.inf if counts else None)
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import torch
 
 from stages.shared.runtime import THREADS
+from stages.shared.work import LIBRARIES
 
 SETTINGS = ("DIFFMIX_", "OMP_", "MKL_", "CUDA_", "CUBLAS_")  # what environment variables begin with
 VECTORS = ("avx", "amx", "fma", "neon", "asimd", "sve")  # what flags of vector instructions begin with
-LIBRARIES = ("torch", "torchvision", "diffusers", "transformers", "peft", "numpy")
 PROCESSORS = Path("/proc/cpuinfo")
 Environment = dict[str, str]
 
@@ -26,7 +26,7 @@ def describe() -> Environment:
         "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
         "threads": f"{THREADS} of a process, {os.cpu_count()} cores",
         "python": platform.python_version(),
-        "libraries": ", ".join(f"{name} {version(name)}" for name in LIBRARIES),
+        "libraries": ", ".join(f"{name} {version(name)}" for name in (*LIBRARIES, "numpy")),
         "kernels": torch.backends.cpu.get_cpu_capability(),
         "settings": settings(os.environ) or "none",
     }

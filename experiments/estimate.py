@@ -40,9 +40,8 @@ def check_output(path: Path | None) -> None:
 def estimate(path: Path, tree: Tree, processes: int, output: Path | None) -> None:
     """Print what there is to do, then what it costs."""
     counts = count(tree, path)
-    from experiments.estimating.calibration import (
-        calibrate,  # here, and below: seconds to import, which no refusal shall wait for
-    )
+    # imported here because they take seconds, and a refusal should not wait for them
+    from experiments.estimating.calibration import calibrate
     from experiments.estimating.costs import Task, check_processes, lines, stores
     from experiments.estimating.page import Estimate, content, read_paper, show_costs, show_counts
     from experiments.estimating.setting import read_setting
@@ -51,7 +50,7 @@ def estimate(path: Path, tree: Tree, processes: int, output: Path | None) -> Non
     check_processes(setting, processes)
     print(f"{path}: {tree['method']} on {tree['data']['name']}\n\n{show_counts(counts, setting)}\n", flush=True)
     with TemporaryDirectory(prefix="estimate-") as scratch:
-        rates = calibrate(setting, len(counts.images.per_class), counts.images.photos, Path(scratch))
+        rates = calibrate(setting, counts, Path(scratch))
     task = Task(counts, setting, rates)
     found = Estimate(task, lines(task, processes), stores(task), read_paper(tree["method"]), processes)
     print(show_costs(found))

@@ -25,7 +25,7 @@ class Unmeasurable(BadInput):
     """The rows' data have no images to measure it on; no other run of them would."""
 
 
-class Difference(NamedTuple):
+class Gain(NamedTuple):
     """In points, with its interval."""
 
     value: float
@@ -41,10 +41,10 @@ class Side(NamedTuple):
 
 
 def check_measure(name: str) -> None:
-    """Raises BadInput for a name that is none."""
+    """Raises BadInput for an unknown measure."""
     if name not in MEASURES:
         known = ", ".join(MEASURES)
-        raise BadInput(f"experiments/claims.yaml: measure {name!r} is none of {known} and images.<column>; mend it")
+        raise BadInput(f"experiments/claims.yaml: measure {name!r} is none of {known} and images.<column>; fix it")
 
 
 def statistic(name: str, side: Side, weights: Resampled) -> np.ndarray:
@@ -87,7 +87,7 @@ def contrast(measure: str, beyond: list[str], side: Side, weights: Resampled) ->
     return value - np.mean([statistic(name, side, weights) for name in beyond], axis=0) if beyond else value
 
 
-def compare(better: list[Side], worse: list[Side], measure: str, beyond: list[str], count: int) -> Difference:
+def compare(better: list[Side], worse: list[Side], measure: str, beyond: list[str], count: int) -> Gain:
     """The mean over the better rows less that over the worse; `count` resamples."""
     first = better[0]
     check_paired([*better, *worse])
@@ -101,9 +101,9 @@ def compare(better: list[Side], worse: list[Side], measure: str, beyond: list[st
     return summarise(difference, ones, draw_weights(first.splits, count))
 
 
-def summarise(difference: Callable[[Resampled], np.ndarray], ones: Resampled, weights: Resampled) -> Difference:
+def summarise(difference: Callable[[Resampled], np.ndarray], ones: Resampled, weights: Resampled) -> Gain:
     low, high = interval(difference(weights))
-    return Difference(percent(difference(ones)[0]), percent(low), percent(high))
+    return Gain(percent(difference(ones)[0]), percent(low), percent(high))
 
 
 def check_paired(sides: list[Side]) -> None:
@@ -114,7 +114,7 @@ def check_paired(sides: list[Side]) -> None:
             raise BadInput("experiments/claims.yaml: compares rows with other test images or trials; take others")
 
 
-def compare_images(better: list[pd.DataFrame], worse: list[pd.DataFrame], column: str, count: int) -> Difference:
+def compare_images(better: list[pd.DataFrame], worse: list[pd.DataFrame], column: str, count: int) -> Gain:
     """The same for a column of data/assess/images.csv, paired by the image's key."""
     values = [select_column(table, column).set_index("key")[column] for table in [*better, *worse]]
     joined = pd.concat(values, axis=1, join="inner").dropna().to_numpy(float)
@@ -132,11 +132,11 @@ def select_column(images: pd.DataFrame, column: str) -> pd.DataFrame:
     """The rows that have a value in the column; raises BadInput for a column that is none."""
     if column not in images:
         known = ", ".join(images.columns)
-        raise BadInput(f"experiments/claims.yaml: column {column!r} of the images is none of {known}; mend it")
+        raise BadInput(f"experiments/claims.yaml: column {column!r} of the images is none of {known}; fix it")
     return images.dropna(subset=[column])
 
 
-def compare_kept(images: pd.DataFrame, column: str, count: int) -> Difference:
+def compare_kept(images: pd.DataFrame, column: str, count: int) -> Gain:
     """What the filter kept less what it dropped, at equal strength, weighted by how many it dropped of each.
 
     Pooled, the strengths would decide: most is dropped at the highest, where the target is recognised most often.

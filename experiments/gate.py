@@ -18,24 +18,10 @@ from dvc.output import Output
 from dvc.repo import Repo
 from dvc.stage import PipelineStage as Stage
 
+from experiments.commands import git
 from experiments.fingerprint import PIPELINE, touches
-from experiments.queue import git
+from experiments.lock import LOCK, RERUN, Locked, hashes, read_lock
 from stages.shared.errors import BadInput
-
-LOCK = Path("dvc.lock")
-RERUN = "`dvc repro`, then commit dvc.lock and metrics/ with it"
-Locked = dict[str, dict[str, Any]]  # dvc.lock's stages, by name
-
-
-def read_lock(path: Path = LOCK) -> Locked:
-    if not path.is_file():
-        raise BadInput(f"{path}: is not there; {RERUN}")
-    return yaml.safe_load(path.read_text())["stages"]
-
-
-def hashes(locked: dict[str, Any], kind: str) -> dict[str, str]:
-    """The md5 of a locked stage's `outs` or `deps`, by path."""
-    return {entry["path"]: entry.get("md5", "") for entry in locked.get(kind, [])}
 
 
 def unpaired(declared: set[str], locked: set[str]) -> Iterator[str]:
@@ -147,7 +133,7 @@ def main() -> None:
     try:
         findings = list(inspect())
     except (DvcException, yaml.YAMLError) as error:
-        raise BadInput(f"{PIPELINE}, {LOCK}: cannot be read ({' '.join(str(error).split())}); mend that") from None
+        raise BadInput(f"{PIPELINE}, {LOCK}: cannot be read ({' '.join(str(error).split())}); fix that") from None
     print("\n".join(findings) or f"{LOCK} and metrics belong to this code and these parameters")
     sys.exit(1 if findings else 0)
 

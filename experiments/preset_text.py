@@ -6,7 +6,7 @@ from decimal import Decimal
 from itertools import takewhile
 from typing import Any, NamedTuple
 
-from experiments.settings import Own, Settings
+from experiments.paper_values import Own, Settings
 
 INDENT = 2  # columns a level
 GROUPS = ("arms.real", "arms.synthetic")  # whose arms a preset lists anew

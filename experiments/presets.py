@@ -6,8 +6,7 @@ python -m experiments.presets        writes presets/*.yaml, from presets/toybird
 from pathlib import Path
 from typing import NamedTuple
 
-from experiments.preset_text import read_head, render
-from experiments.settings import (
+from experiments.paper_values import (
     BASELINE,
     CUTMIX,
     DATASETS,
@@ -27,6 +26,7 @@ from experiments.settings import (
     Settings,
     synthetic,
 )
+from experiments.preset_text import read_head, render
 
 FOLDER = Path("presets")
 

@@ -3,21 +3,16 @@
 An experiment's name ends with its fingerprint, by which it is found again, whatever table or commit asked for it.
 """
 
-import os
 import re
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from tempfile import TemporaryFile
 from typing import NamedTuple
 
 import psutil
 from dvc.repo import Repo
 
-from stages.shared.errors import BadInput
+from experiments.commands import dvc, git
 
 NAME = re.compile(r"refs/exps/[0-9a-f]{2}/[0-9a-f]{38}/(?P<name>.+-(?P<mark>[0-9a-f]{8}))")
 LOG_LINES = 15
@@ -39,31 +34,6 @@ class Entry(NamedTuple):
     revision: str
     status: str
     alive: bool
-
-
-def dvc(*words: str, status: int | None = 0) -> str:
-    """Run a dvc command to its end and return what it says; raises BadInput with its last words where it fails.
-
-    In a session of its own: Ctrl-C must not hit DVC while it has the workspace's changes stashed away.
-    """
-    command = [sys.executable, "-m", "dvc", *words]
-    with TemporaryFile("w+") as said:  # no pipe: the workers that DVC leaves behind would hold it open
-        done = subprocess.run(command, env=environment(), start_new_session=True, stdout=said, stderr=subprocess.STDOUT)
-        said.seek(0)
-        text = said.read()
-    if status is not None and done.returncode != status:
-        last = " ".join(text.split()[-60:])
-        raise BadInput(f"dvc {' '.join(words[:2])}: failed ({last}); mend that and call again")
-    return text
-
-
-def environment() -> dict[str, str]:
-    """This process's, with this Python's own programs first: the queue calls `dvc`, and stages call `python`."""
-    return os.environ | {"PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])}
-
-
-def git(*words: str) -> str:
-    return subprocess.run(["git", *words], capture_output=True, text=True, check=True).stdout
 
 
 @contextmanager

@@ -75,7 +75,7 @@ def parse(model: type[Section], tree: Tree, name: str) -> Any:
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
-        raise BadInput(f"experiments/{name}.yaml: {place}: {first['msg']}; mend the file") from None
+        raise BadInput(f"experiments/{name}.yaml: {place}: {first['msg']}; fix the file") from None
 
 
 def read_table(name: str) -> Table:
@@ -118,7 +118,7 @@ def cases(name: str, preset: Tree, patterns: Iterable[str] = ()) -> list[Case]:
 
 def check_names(name: str, table: Table, rows: list[str]) -> None:
     if twice := [row for row in rows if rows.count(row) > 1]:
-        raise BadInput(f"experiments/{name}.yaml: row {twice[0]!r} stands there twice; name one otherwise")
+        raise BadInput(f"experiments/{name}.yaml: row {twice[0]!r} appears twice; name one otherwise")
     if unknown := sorted(set(table.paper) - set(rows)):
         raise BadInput(f"experiments/{name}.yaml: paper: there is no row {unknown[0]!r}; name it as its grid does")
 
@@ -143,7 +143,7 @@ def change(params: Tree, path: str, value: Any, where: str) -> None:
         node = node.get(parent) if isinstance(node, dict) else None
     new_arm = parents[:1] == ["arms"] and len(parents) == 2
     if not isinstance(node, dict) or (leaf not in node and not new_arm):
-        raise BadInput(f"{where}: {path} is no parameter of the preset; mend its name")
+        raise BadInput(f"{where}: {path} is no parameter of the preset; fix its name")
     if not (new_arm and leaf in node):
         node[leaf] = value
 

@@ -8,10 +8,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+from experiments.commands import git
 from experiments.fingerprint import Stages
 from experiments.markdown import markdown_table
 from experiments.plans import marks, serving
-from experiments.queue import git
 from experiments.recipes import Case, Table
 
 FOLDER = Path("metrics/paper")

@@ -30,7 +30,7 @@ INTERRUPTED = 130  # the shell's status of a process that Ctrl-C has ended
 
 def jobs() -> int:
     text = os.environ.get("JOBS", "1")
-    if not text.isdigit() or int(text) < 1:
+    if not text.isdecimal() or int(text) < 1:
         raise BadInput(f"JOBS: {text!r} is not a number of at least 1; unset it for 1")
     return int(text)
 

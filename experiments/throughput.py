@@ -25,7 +25,7 @@ from stages.shared.params import Section, load, read
 from stages.shared.runtime import device, precision
 from stages.shared.tables import Table, read_classes, read_manifest
 from stages.shared.text import Text
-from stages.shared.translation import DATA, SOURCES, load_translator
+from stages.shared.translation import DOWNLOAD, SUBSAMPLE, load_translator
 from stages.synthesize import Params, Synth, synthesize
 
 WARM_UP = 2  # batches
@@ -100,8 +100,8 @@ def check_preset(preset: str) -> None:
 
 def open_bench() -> Bench:
     """Raises BadInput where the fine-tuned model or the training images are not there."""
-    params, classes = load(Params), read_classes(DATA)
-    table = Table(DATA / "train", read_manifest(SOURCES))
+    params, classes = load(Params), read_classes(DOWNLOAD)
+    table = Table(DOWNLOAD / "train", read_manifest(SUBSAMPLE))
     pipeline, text = load_translator(params.base, classes, read_strategy(), params.synth.resolution)
     return Bench(pipeline, text, table, len(classes), params.synth)
 

@@ -21,13 +21,13 @@ from typing import Any
 
 from dvc.repo import Repo
 
-from experiments import queue
-from experiments.differences import Found, Run, compare, judge, passes, render, show
+from experiments.commands import command_environment, dvc, git
+from experiments.differences import Checkout, Found, compare, judge, passes, render, show
 from experiments.environment import Environment, describe, settings
 from experiments.fingerprint import digest
-from experiments.gate import LOCK, hashes, read_lock, tracked_by_git
+from experiments.gate import tracked_by_git
+from experiments.lock import LOCK, hashes, read_lock
 from experiments.markdown import markdown_table
-from experiments.queue import dvc, git
 from experiments.recipes import PRESETS, read_preset
 from experiments.results import read_json, write_json
 from stages.shared.errors import BadInput
@@ -51,17 +51,17 @@ def check_preset(committed: Path, preset: str | None, again: bool) -> None:
             raise BadInput(f"--preset {preset}: is not what the committed results were made with; add --again")
 
 
-def restore(committed: Path) -> Run:
+def restore(committed: Path) -> Checkout:
     """The committed results: git's files, and of the others what the workspace's cache has."""
     with Repo(os.curdir) as repo:
         cache = repo.cache.local_cache_dir
     with chdir(committed):
         dvc("config", "--local", "cache.dir", cache)
         dvc("checkout", "--allow-missing")
-    return Run("commit", committed, read_lock(committed / LOCK))
+    return Checkout("commit", committed, read_lock(committed / LOCK))
 
 
-def reproduce(name: str, folder: Path, preset: str | None, knobs: dict[str, str]) -> Run:
+def reproduce(name: str, folder: Path, preset: str | None, knobs: dict[str, str]) -> Checkout:
     """Run all stages in the clone; raises BadInput where one fails."""
     clear(folder)
     if preset:
@@ -69,8 +69,8 @@ def reproduce(name: str, folder: Path, preset: str | None, knobs: dict[str, str]
     command = [sys.executable, "-m", "dvc", "repro", "--no-run-cache"]
     done = subprocess.run(command, cwd=folder, env=surroundings(folder.parent) | knobs, stdout=sys.stderr)
     if done.returncode:
-        raise BadInput(f"{name}: `dvc repro` fails in a fresh clone (see above); mend and commit that, then call again")
-    return Run(name, folder, read_lock(folder / LOCK))
+        raise BadInput(f"{name}: `dvc repro` fails in a fresh clone (see above); fix and commit that, then call again")
+    return Checkout(name, folder, read_lock(folder / LOCK))
 
 
 def clear(folder: Path) -> None:
@@ -85,7 +85,7 @@ def clear(folder: Path) -> None:
 def surroundings(scratch: Path) -> dict[str, str]:
     """Environment variables of a run: no one's DVC configuration, which may name a shared cache, but the clone's."""
     places = {f"DVC_{kind}_DIR": str(scratch / kind) for kind in ("GLOBAL_CONFIG", "SYSTEM_CONFIG", "SITE_CACHE")}
-    return {name: value for name, value in queue.environment().items() if name not in FOREIGN} | places
+    return {name: value for name, value in command_environment().items() if name not in FOREIGN} | places
 
 
 def committed_environment(record: dict[str, Any], mark: str) -> Environment | None:

@@ -1,7 +1,7 @@
 """The files that results depend on, as they lie in the workspace: DVC takes them into an experiment as they are."""
 
+from experiments.commands import git
 from experiments.fingerprint import PIPELINE, Stages, digest, sources, written
-from experiments.queue import git
 from stages.shared.errors import BadInput
 from stages.shared.params import PATH
 

@@ -27,7 +27,8 @@ from stages.shared.prompts import class_prompts
 from stages.shared.runtime import BATCH, seed_everything
 from stages.shared.tables import Table, read_classes, read_manifest, write_manifest
 
-DATA, SOURCES, IMAGES, FILTERED = (Path(f"data/{name}") for name in ("download", "subsample", "synthesize", "filter"))
+DOWNLOAD, SUBSAMPLE = Path("data/download"), Path("data/subsample")
+SYNTHESIZE, FILTER = Path("data/synthesize"), Path("data/filter")
 JUDGE = Path("data/base/toybirds/judge")
 OUTPUT, METRICS = Path("data/assess"), Path("metrics")
 STREAM = 2  # apart from what synthesize draws with an image's seed
@@ -72,15 +73,15 @@ def check_frechet(measure: Measure) -> None:
 
 def read_images() -> Table:
     """All synthetic images, with the filter's `score` and `kept` (1 or 0); raises BadInput where the two disagree."""
-    rows = read_manifest(IMAGES, ["source_key", "target_label", "strength", "seed"])
-    kept, dropped = (read_manifest(FILTERED, ["score"], name) for name in ("manifest.csv", "dropped.csv"))
+    rows = read_manifest(SYNTHESIZE, ["source_key", "target_label", "strength", "seed"])
+    kept, dropped = (read_manifest(FILTER, ["score"], name) for name in ("manifest.csv", "dropped.csv"))
     scores = dict(zip([*kept["key"], *dropped["key"]], [*kept["score"], *dropped["score"]], strict=True))
     if rows.empty:
-        raise BadInput(f"{IMAGES}/manifest.csv: there is no synthetic image; raise synth.multiplier")
+        raise BadInput(f"{SYNTHESIZE}/manifest.csv: there is no synthetic image; raise synth.multiplier")
     if set(scores) != set(rows["key"]):
-        raise BadInput(f"{FILTERED}: does not list the images of {IMAGES}; run `dvc repro -f filter`")
+        raise BadInput(f"{FILTER}: does not list the images of {SYNTHESIZE}; run `dvc repro -f filter`")
     rows["kept"], rows["score"] = rows["key"].isin(kept["key"]).astype(int), rows["key"].map(scores)
-    return Table(IMAGES, rows)
+    return Table(SYNTHESIZE, rows)
 
 
 def judge_images(table: Table) -> np.ndarray:
@@ -203,13 +204,13 @@ def write(rows: pd.DataFrame, lines: pd.DataFrame, summary: dict[str, Any]) -> N
 
 
 def main() -> None:
-    params, classes, table = load(Params), read_classes(DATA), read_images()
-    sources, judged = Table(DATA / "train", read_manifest(SOURCES)), params.data.name == "toybirds"
+    params, classes, table = load(Params), read_classes(DOWNLOAD), read_images()
+    sources, judged = Table(DOWNLOAD / "train", read_manifest(SUBSAMPLE)), params.data.name == "toybirds"
     seed_everything(0)
     clip = load_clip(params.clip)
     made, real = describe([table, sources], clip, params.assess.frechet)
     faithful = judge_images(table) if judged else name_images(made, classes, clip)
-    backgrounds = compare_backgrounds(table, sources, Table(DATA / "masks"))
+    backgrounds = compare_backgrounds(table, sources, Table(DOWNLOAD / "masks"))
     made = made._replace(rows=pd.concat([table.rows.assign(faithful=faithful), backgrounds], axis=1))
     lines = measure_all(made, real, judged)
     write(made.rows, lines, summarise(lines, made, real, params.assess.frechet, judged))

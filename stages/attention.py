@@ -18,7 +18,7 @@ import pandas as pd
 from PIL import Image
 from pydantic import Field
 
-from stages.shared.attention import WORDS, class_weights, class_words, enlarge, record_attention
+from stages.shared.attention_maps import WORDS, class_weights, class_words, enlarge, record_attention
 from stages.shared.errors import BadInput
 from stages.shared.methods import read_strategy
 from stages.shared.mosaics import Cell, mosaic
@@ -28,9 +28,9 @@ from stages.shared.prompts import Strategy
 from stages.shared.runtime import seed_everything
 from stages.shared.tables import Table, read_classes, read_manifest
 from stages.shared.translation import (
-    DATA,
+    DOWNLOAD,
     PLAN,
-    SOURCES,
+    SUBSAMPLE,
     References,
     Sampling,
     buckets,
@@ -79,8 +79,8 @@ def choose_rows(plan: pd.DataFrame, count: int) -> pd.DataFrame:
 
 def read_masks(keys: pd.Series, resolution: int) -> dict[str, np.ndarray]:
     """The foregrounds of those images that have one, and a background: bool (resolution, resolution)."""
-    rows = read_manifest(DATA / "masks")
-    table = Table(DATA / "masks", rows[rows["key"].isin(keys)])
+    rows = read_manifest(DOWNLOAD / "masks")
+    table = Table(DOWNLOAD / "masks", rows[rows["key"].isin(keys)])
     images = [table.image(row).convert("L") for row in range(len(table))]
     masks = [np.asarray(image.resize((resolution, resolution), Image.Resampling.NEAREST)) > 127 for image in images]
     return {key: mask for key, mask in zip(table.rows["key"], masks, strict=True) if 0 < mask.mean() < 1}
@@ -91,7 +91,7 @@ def examine(rows: pd.DataFrame, classes: pd.DataFrame, strategy: Strategy, param
     resolution = params.synth.resolution
     pipeline, text = load_translator(params.base, classes, strategy, resolution)
     weights = class_weights(pipeline.tokenizer, classes, strategy)
-    references = References(pipeline, Table(DATA / "train"), rows["source_key"], params.synth)
+    references = References(pipeline, Table(DOWNLOAD / "train"), rows["source_key"], params.synth)
     masks = read_masks(rows["source_key"], resolution)
     found: dict[Any, Example] = {}
     for batch in buckets(rows, params.synth.batch):
@@ -125,9 +125,14 @@ def other(place: int, keys: list[str]) -> int | None:
 
 
 def score(pairs: list[tuple[np.ndarray, Any]], suffix: str = "") -> dict[str, float]:
-    """The means over pairs of a map and a mask."""
-    measures = {"auc": ranking, "overlap": overlap}
-    return {name + suffix: round(float(np.mean([of(*p) for p in pairs])), 2) for name, of in measures.items() if pairs}
+    """The means over pairs of a map and a mask; of no pair none."""
+    if not pairs:
+        return {}
+    values = {
+        "auc": [ranking(scores, mask) for scores, mask in pairs],
+        "overlap": [overlap(scores, mask) for scores, mask in pairs],
+    }
+    return {name + suffix: round(float(np.mean(each)), 2) for name, each in values.items()}
 
 
 def measure(examples: list[Example]) -> dict[str, Any]:
@@ -174,13 +179,14 @@ def draw_sheet(examples: list[Example], classes: pd.DataFrame, strategy: Strateg
 
 def plan_pair(arguments: Namespace, classes: pd.DataFrame) -> pd.DataFrame:
     """The tool's arguments as a plan of one row. Raises BadInput for what cannot be drawn or written."""
-    key, target, labels = arguments.reference, arguments.target, read_manifest(DATA / "train").set_index("key")["label"]
+    key, target, train = arguments.reference, arguments.target, DOWNLOAD / "train"
+    labels = read_manifest(train).set_index("key")["label"]
     if key not in labels.index:
-        raise BadInput(f"{key}: is no key of {DATA}/train/manifest.csv; take one from there, like {labels.index[0]}")
+        raise BadInput(f"{key}: is no key of {train}/manifest.csv; take one from there, like {labels.index[0]}")
     names = list(classes["name"])
     if target not in names:
         close = [*get_close_matches(target, names, n=1), names[0]]
-        raise BadInput(f"{target}: is no class of {DATA}/classes.csv; take one from there, like {close[0]!r}")
+        raise BadInput(f"{target}: is no class of {DOWNLOAD}/classes.csv; take one from there, like {close[0]!r}")
     if not 0 < arguments.strength <= 1:
         raise BadInput(f"STRENGTH: {arguments.strength:g} is not in (0, 1]; take 0.7, say")
     if arguments.output.suffix != ".png" or not arguments.output.parent.is_dir():
@@ -202,13 +208,13 @@ def read_arguments() -> Namespace:
 
 
 def main() -> None:
-    arguments, params, classes, strategy = read_arguments(), load(Params), read_classes(DATA), read_strategy()
+    arguments, params, classes, strategy = read_arguments(), load(Params), read_classes(DOWNLOAD), read_strategy()
     seed_everything(0)
     if arguments.reference:
         examples = examine(plan_pair(arguments, classes), classes, strategy, params)
         draw_sheet(examples, classes, strategy).save(arguments.output)
         return
-    rows = choose_rows(read_plan(PLAN, read_manifest(SOURCES)), params.attention.images)
+    rows = choose_rows(read_plan(PLAN, read_manifest(SUBSAMPLE)), params.attention.images)
     examples = examine(rows, classes, strategy, params) if len(rows) else []
     METRICS.mkdir(exist_ok=True)
     draw_sheet(examples, classes, strategy).save(METRICS / "attention.png")

@@ -45,7 +45,7 @@ class Data(Section):
     hub: Hub
 
     @model_validator(mode="after")
-    def fits_together(self) -> Self:
+    def check_source(self) -> Self:
         if self.waterbirds and self.name != "cub":
             raise ValueError(f"waterbirds are species of cub, not of {self.name}; set it to false, or name to cub")
         missing = [name for name, value in self.hub if value is None]

@@ -33,7 +33,7 @@ class Evaluate(Section):
     bootstrap: int = Field(ge=1)
 
     @model_validator(mode="after")
-    def _apart(self) -> "Evaluate":
+    def check_thresholds(self) -> "Evaluate":
         if self.few > self.many:
             raise ValueError("few must not be above many; a class is many-shot above many, few-shot below few")
         return self
@@ -45,7 +45,7 @@ class Params(Section):
 
     @field_validator("arms")
     @classmethod
-    def _comparable(cls, arms: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    def check_names(cls, arms: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
         """There is a baseline, and no name stands for two arms."""
         if BASELINE not in arms.get("real", {}):
             raise ValueError("real must hold the arm baseline, against which gains are measured")
@@ -54,7 +54,7 @@ class Params(Section):
             raise ValueError(f"{quoted(odd[0])} cannot be an arm's name; use at most 64 letters, digits, - and _")
         spelled = [name.lower() for name in names]  # as some file systems do
         if twice := [name for name, low in zip(names, spelled, strict=True) if spelled.count(low) > 1]:
-            raise ValueError(f"{twice[0]} stands there twice; give each arm a name of its own")
+            raise ValueError(f"{twice[0]} appears twice; give each arm a name of its own")
         return arms
 
 

@@ -21,7 +21,7 @@ from stages.shared.prompts import class_prompts
 from stages.shared.runtime import seed_everything
 from stages.shared.tables import Table, read_classes, write_manifest
 
-IMAGES, CLASSES = Path("data/synthesize"), Path("data/download")
+DOWNLOAD, SYNTHESIZE = Path("data/download"), Path("data/synthesize")
 OUTPUT, METRICS = Path("data/filter"), Path("metrics/filter.json")
 
 
@@ -50,9 +50,12 @@ def confidence(scores: torch.Tensor, criterion: Criterion, targets: pd.Series) -
 
 def split(rows: pd.DataFrame, drop: float) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The kept rows, in table order, and the dropped ones, lowest first: the drop * n lowest, rounded down."""
-    ranked = rows.sort_values(["score", "key"])
-    dropped = ranked.iloc[: int(drop * len(rows) + 1e-9)]  # 0.29 * 100 is 28.999…
+    dropped = rows.sort_values(["score", "key"]).iloc[: count_dropped(len(rows), drop)]
     return rows.drop(dropped.index), dropped
+
+
+def count_dropped(images: int, drop: float) -> int:
+    return int(drop * images + 1e-9)  # 0.29 * 100 is 28.999…
 
 
 def write(rows: pd.DataFrame, scores: np.ndarray, drop: float) -> None:
@@ -69,7 +72,7 @@ def write(rows: pd.DataFrame, scores: np.ndarray, drop: float) -> None:
 
 
 def main() -> None:
-    params, table, classes, criterion = load(Params), Table(IMAGES), read_classes(CLASSES), read_criterion()
+    params, table, classes, criterion = load(Params), Table(SYNTHESIZE), read_classes(DOWNLOAD), read_criterion()
     launch()
     seed_everything(0)
     model, processor = load_clip(params.clip)

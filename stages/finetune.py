@@ -35,12 +35,12 @@ from stages.shared.params import Section, load
 from stages.shared.pretrained import Pretrained
 from stages.shared.processes import common_folder, launch, processes, share, sum_gradients
 from stages.shared.prompts import Strategy, class_prompts, learns_lora, learns_tokens
-from stages.shared.runtime import checkpoint_seconds, device, seed_everything, training_precision
+from stages.shared.runtime import checkpoint_seconds, device, seed_everything, to_device, training_precision
 from stages.shared.tables import Table, read_classes, read_manifest
 from stages.shared.text import encode, encoders, predict, tokenize
 from stages.shared.work import fingerprint, publish
 
-SOURCES, DATA, OUTPUT = Path("data/subsample"), Path("data/download"), Path("data/finetune")
+DOWNLOAD, SUBSAMPLE, OUTPUT = Path("data/download"), Path("data/subsample"), Path("data/finetune")
 LORA_TARGETS = ["to_q", "to_k", "to_v", "to_out.0"]  # every attention projection of the UNet
 
 
@@ -107,7 +107,7 @@ def diffusion_loss(
     noise = torch.randn(latents.shape, generator=generator)
     times = torch.randint(scheduler.config.num_train_timesteps, (len(latents),), generator=generator)
     share_of_batch = len(mine) / len(latents)
-    latents, noise, times, ids = (part[mine].to(pipeline.device) for part in (latents, noise, times, ids))
+    latents, noise, times, ids = (to_device(part[mine], pipeline.device) for part in (latents, noise, times, ids))
     noisy = scheduler.add_noise(latents, noise, times).contiguous(memory_format=torch.channels_last)
     frozen = pipeline.unet.conv_in.weight.dtype  # what is learned is fp32 in any case
     with torch.autocast(pipeline.device.type, frozen, enabled=frozen != torch.float32):
@@ -145,7 +145,7 @@ class Learner:
         return {"parameters": self.parameters, "optimizer": self.optimizer.state_dict(), "losses": losses}
 
     def restore(self, path: Path) -> list[float]:
-        state = load_checkpoint(path, self.pipeline.device)
+        state = load_checkpoint(path)
         with torch.no_grad():
             for parameter, saved in zip(self.parameters, state["parameters"], strict=True):
                 parameter.copy_(saved)
@@ -167,8 +167,8 @@ class Learner:
 
 def prepare(learner: Learner, table: Table, classes: pd.DataFrame) -> tuple[tuple[Tensor, Tensor], Tensor]:
     """Latent moments of all images and mirror images, (2n, c, h, w) each; token ids, (2n, encoders, length)."""
-    pipeline, rows, how = learner.pipeline, range(len(table)), (learner.params.resolution, learner.params.batch)
-    sides = [encode_moments(pipeline, table, rows, *how, mirror) for mirror in (False, True)]
+    pipeline, params, rows = learner.pipeline, learner.params, range(len(table))
+    sides = [encode_moments(pipeline, table, rows, params.resolution, params.batch, mirror) for mirror in (False, True)]
     means, deviations = (torch.cat(parts) for parts in zip(*sides, strict=True))
     ids = tokenize(pipeline, class_prompts(classes, learner.strategy))
     return (means, deviations), ids[torch.tensor(table.rows["label"].tolist() * 2)]
@@ -176,8 +176,8 @@ def prepare(learner: Learner, table: Table, classes: pd.DataFrame) -> tuple[tupl
 
 def row_weights(labels: pd.Series, class_balanced: bool) -> Tensor:
     """How likely a step draws each image: all alike, or all classes alike, so that a long tail's tokens learn too."""
-    counts = labels.map(labels.value_counts()).to_numpy()
-    return torch.tensor(1 / counts if class_balanced else counts**0.0)
+    counts = torch.tensor(labels.map(labels.value_counts()).to_numpy(), dtype=torch.float64)
+    return 1 / counts if class_balanced else torch.ones_like(counts)
 
 
 def finetune(learner: Learner, table: Table, classes: pd.DataFrame, seed: int, checkpoint: Path) -> list[float]:
@@ -219,9 +219,9 @@ def write(losses: list[float], learner: Learner | None, classes: pd.DataFrame, f
 
 
 def main() -> None:
-    params, classes, strategy = load(Params), read_classes(DATA), read_strategy()
-    table = Table(DATA / "train", read_manifest(SOURCES))
-    inputs = [SOURCES, DATA / "train", DATA / "classes.csv", RESOLVED / "finetune.json", Path(params.base.id)]
+    params, classes, strategy = load(Params), read_classes(DOWNLOAD), read_strategy()
+    table = Table(DOWNLOAD / "train", read_manifest(SUBSAMPLE))
+    inputs = [SUBSAMPLE, DOWNLOAD / "train", DOWNLOAD / "classes.csv", RESOLVED / "finetune.json", Path(params.base.id)]
     launch()
     check_share(params.finetune.batch)
     mark = fingerprint(params, inputs, device(), training_precision(), processes().num_processes)

@@ -37,22 +37,33 @@ class Params(Section):
     filter: Filter
 
     @model_validator(mode="after")
-    def _sensible(self) -> "Params":
-        """Refuses an override that would make the method another one."""
-        method, strategy, strength = METHODS[self.method], self.finetune.strategy, self.synth.strength
-        if strategy and learns(strategy) != learns(method.strategy):
-            other = "real-*" if learns(method.strategy) else "diff-*"
+    def check_strategy(self) -> "Params":
+        """Whether a method learns is in its name, and da-fusion's is Textual Inversion alone."""
+        own, chosen = METHODS[self.method].strategy, self.finetune.strategy
+        if chosen and learns(chosen) != learns(own):
+            other = "real-*" if learns(own) else "diff-*"
             raise ValueError(
-                f"{self.method} does not go with finetune.strategy {strategy}; set it to null, or take {other}"
+                f"{self.method} does not go with finetune.strategy {chosen}; set it to null, or take {other}"
             )
-        if strategy and self.method == "da-fusion" and strategy != method.strategy:
-            raise ValueError(f"da-fusion is {method.strategy} by definition; set finetune.strategy to null")
-        if self.filter.criterion and method.mode == "gen" and self.filter.criterion != method.criterion:
+        if chosen and self.method == "da-fusion" and chosen != own:
+            raise ValueError(f"da-fusion is {own} by definition; set finetune.strategy to null")
+        return self
+
+    @model_validator(mode="after")
+    def check_criterion(self) -> "Params":
+        """What CLIP looks for tells Real-filtering from Real-Gen."""
+        method, chosen = METHODS[self.method], self.filter.criterion
+        if chosen and method.mode == "gen" and chosen != method.criterion:
             other = "real-gen" if self.method == "real-filtering" else "real-filtering"
             raise ValueError(f"{self.method} filters by {method.criterion}; set that to null, or take {other}")
-        if strength and method.mode == "gen":
+        return self
+
+    @model_validator(mode="after")
+    def check_strength(self) -> "Params":
+        """A -gen method has none, and some have strengths of their own."""
+        if self.synth.strength and METHODS[self.method].mode == "gen":
             raise ValueError(f"{self.method} starts from noise and has no strength; set synth.strength to null")
-        if strength and self.method in FIXED_STRENGTH:
+        if self.synth.strength and self.method in FIXED_STRENGTH:
             aug = "real-aug" if self.method == "real-guidance" else "diff-aug"
             raise ValueError(f"{self.method} has strengths of its own; set synth.strength to null, or take {aug}")
         return self

@@ -17,7 +17,7 @@ from stages.shared.params import Section, load
 from stages.shared.pretrained import Pretrained
 from stages.shared.tables import Table, read_classes, read_manifest
 
-SOURCES, DATA, OUTPUT = Path("data/subsample"), Path("data/download"), Path("data/plan")
+DOWNLOAD, SUBSAMPLE, OUTPUT = Path("data/download"), Path("data/subsample"), Path("data/plan")
 STREAM = 1  # apart from the streams that subsample draws with the same seed
 
 
@@ -31,7 +31,7 @@ class Synth(Section):
     pairing: Literal["any", "adjacent"]
 
     @model_validator(mode="after")
-    def _adjacent_to_how_many(self) -> "Synth":
+    def check_pairing(self) -> "Synth":
         if self.pairing == "adjacent" and self.referable_classes is None:
             raise ValueError("pairing adjacent needs a number of neighbours; set synth.referable_classes")
         return self
@@ -129,12 +129,12 @@ def _plan_class(rows: pd.DataFrame, target: int, size: int, choice: Choice, para
 
 
 def main() -> None:
-    params, classes = load(Params), len(read_classes(DATA))
-    rows = read_manifest(SOURCES, classes=classes)
+    params, classes = load(Params), len(read_classes(DOWNLOAD))
+    rows = read_manifest(SUBSAMPLE, classes=classes)
     mode, strength = read_mode()
     check_choice(mode, params.synth)
     adjacent = params.synth.pairing == "adjacent"
-    nearest = nearest_classes(Table(DATA / "train", rows), classes, params.clip) if adjacent else None
+    nearest = nearest_classes(Table(DOWNLOAD / "train", rows), classes, params.clip) if adjacent else None
     plan = make_plan(rows, classes, Choice(mode, strength, nearest), params)
     OUTPUT.mkdir(parents=True, exist_ok=True)
     plan.to_csv(OUTPUT / "plan.csv", index=False, lineterminator="\n")

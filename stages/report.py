@@ -2,7 +2,7 @@
 
 Reads: metrics/{evaluate,filter,assess,attention}.json, metrics/{attention.png, per_class.csv, plots/curves.csv},
        data/download/{classes.csv, train/}, data/subsample/manifest.csv, data/synthesize/,
-       data/filter/{manifest.csv, dropped.csv}, data/method/filter.json
+       data/filter/{manifest.csv, dropped.csv}, data/method/{filter,plan}.json
 Writes: metrics/report.html (self-contained: no script, nothing from a network), metrics/samples.png
 Paper: Sec. 4 (Tables 1 to 4), Fig. 4 (references and their translations), Eq. 3 (the label beside each image)
 """
@@ -11,25 +11,23 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
 from stages.shared.curves import arm_colours, curves
 from stages.shared.errors import BadInput
-from stages.shared.methods import Name, read_criterion
+from stages.shared.methods import TITLES, Name, read_criterion, read_mode
 from stages.shared.mosaics import data_uri, figure_uri
 from stages.shared.params import Section, load
 from stages.shared.samples import build_strips, headings, label_text, scored, sheet, towards, without_reference
-from stages.shared.soft_weights import Gamma, target_weight
+from stages.shared.soft_weights import Gamma, target_share
 from stages.shared.tables import read_classes, read_manifest
 
 DATA, METRICS = Path("data"), Path("metrics")
 SYNTHETIC_COLUMNS = ["source_key", "source_label", "target_label", "strength", "score"]
 SHOWN = 16  # images of the filter
 DIGITS = {"judge": 1, "inception": 1}  # of measures whose values exceed 1; others have 3
-TITLES = {"da-fusion": "DA-Fusion"}  # where it is more than capitals
 GROUPS = {
     "waterbird_water": "waterbirds on water",
     "waterbird_land": "waterbirds on land",
@@ -75,20 +73,14 @@ def fidelity(assess: dict[str, Any]) -> list[Measure]:
     ]
 
 
-def rows(measures: list[Measure]) -> list[str]:
+def strengths_shown(measures: list[Measure]) -> list[str]:
     """The strengths, ascending, and "all"."""
     strengths = {strength for measure in measures for strength in measure.values} - {"all"}
     return [*sorted(strengths, key=float), "all"]
 
 
-def label_weights(rows: pd.DataFrame, gamma: float | list[float], strengths: list[float]) -> np.ndarray:
-    """The target's share of each row's label (Eq. 3); all of it without another class's reference."""
-    alone = (rows["source_label"] < 0) | (rows["source_label"] == rows["target_label"])
-    return np.where(alone, 1.0, target_weight(rows["strength"].to_numpy(float), gamma, strengths))
-
-
-def excludes_zero(interval: list[float] | None) -> str:
-    """Says better or worse, or nothing where the interval leaves it open."""
+def direction(interval: list[float] | None) -> str:
+    """better or worse, or nothing where the interval leaves it open."""
     if not interval:
         return ""
     return "better" if interval[0] > 0 else "worse" if interval[1] < 0 else ""
@@ -103,7 +95,7 @@ def render(context: dict[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    filters = (data_uri, excludes_zero, figure_uri, label_text, listed, number, rows, signed, towards)
+    filters = (data_uri, direction, figure_uri, label_text, listed, number, signed, strengths_shown, towards)
     environment.filters |= {function.__name__: function for function in filters}
     return environment.get_template("report.html.j2").render(context)
 
@@ -148,7 +140,7 @@ def read_images(gamma: float | list[float]) -> dict[str, Any]:
     kept, dropped = (
         read_manifest(DATA / "filter", SYNTHETIC_COLUMNS, name, len(names)) for name in ("manifest.csv", "dropped.csv")
     )
-    strengths = read_manifest(DATA / "synthesize", ["strength"])["strength"].unique().tolist()
+    _mode, strengths = read_mode()
     best = kept.sort_values("score", ascending=False, kind="stable").head(SHOWN)
     worst = dropped.sort_values("score", kind="stable").head(SHOWN)
     return {
@@ -156,7 +148,7 @@ def read_images(gamma: float | list[float]) -> dict[str, Any]:
         "class_sizes": real["label"].value_counts().reindex(range(len(names)), fill_value=0).tolist(),
         "headings": headings(kept),
         "metaclass": " / ".join(classes["metaclass"].unique()),
-        "strips": build_strips(kept.assign(weight=label_weights(kept, gamma, strengths)), real, names, DATA),
+        "strips": build_strips(kept.assign(weight=target_share(kept, gamma, strengths)), real, names, DATA),
         "translated": not without_reference(kept),
         "worst_dropped": scored(worst, names, DATA / "synthesize"),
     }
@@ -188,7 +180,7 @@ def read_metrics() -> dict[str, Any]:
 def main() -> None:
     params = load(Params)
     images = read_images(params.synth.gamma)
-    page = {"gamma": params.synth.gamma, "method": TITLES.get(params.method, params.method.title())}
+    page = {"gamma": params.synth.gamma, "method": TITLES[params.method]}
     sheet(images["headings"], images["strips"]).save(METRICS / "samples.png")
     (METRICS / "report.html").write_text(render(page | images | read_metrics()), encoding="utf-8")
 

@@ -16,7 +16,7 @@ from stages.shared.longtail import Exponent, class_sizes
 from stages.shared.params import Section, load
 from stages.shared.tables import read_classes, read_manifest, write_manifest
 
-SOURCE, OUTPUT = Path("data/download"), Path("data/subsample")
+DOWNLOAD, OUTPUT = Path("data/download"), Path("data/subsample")
 
 
 class Subset(Section):
@@ -64,14 +64,14 @@ def count_images(rows: pd.DataFrame, names: list[str]) -> np.ndarray:
     counts = np.bincount(rows["label"], minlength=len(names))
     if (counts == 0).any():
         name = names[int(np.argmin(counts))]
-        raise BadInput(f"{SOURCE}/train/manifest.csv: class {name!r} has no training image; add some or remove it")
+        raise BadInput(f"{DOWNLOAD}/train/manifest.csv: class {name!r} has no training image; add some or remove it")
     return counts
 
 
 def main() -> None:
     params = load(Params)
-    names = list(read_classes(SOURCE)["name"])
-    rows = read_manifest(SOURCE / "train", classes=len(names))
+    names = list(read_classes(DOWNLOAD)["name"])
+    rows = read_manifest(DOWNLOAD / "train", classes=len(names))
     sizes = wanted_sizes(count_images(rows, names), params.subset)
     OUTPUT.mkdir(parents=True, exist_ok=True)
     write_manifest(OUTPUT, choose(rows, sizes, params.seed))

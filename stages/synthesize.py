@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from stages.shared.attention import class_weights, foreground_masks, record_attention
+from stages.shared.attention_maps import class_weights, foreground_masks, record_attention
 from stages.shared.errors import BadInput
 from stages.shared.methods import RESOLVED, Mode, read_strategy
 from stages.shared.params import Section, load
@@ -36,10 +36,10 @@ from stages.shared.tables import (
 )
 from stages.shared.text import Text
 from stages.shared.translation import (
-    DATA,
+    DOWNLOAD,
     FINETUNED,
     PLAN,
-    SOURCES,
+    SUBSAMPLE,
     References,
     Sampling,
     buckets,
@@ -137,12 +137,12 @@ def make_images(
 
 
 def main() -> None:
-    params, classes, sources, strategy = load(Params), read_classes(DATA), read_manifest(SOURCES), read_strategy()
-    plan, table = read_plan(PLAN, sources), Table(DATA / "train", sources)
+    params, classes, sources, strategy = load(Params), read_classes(DOWNLOAD), read_manifest(SUBSAMPLE), read_strategy()
+    plan, table = read_plan(PLAN, sources), Table(DOWNLOAD / "train", sources)
     if (plan["source_key"] == "").any():
         check_mode("gen", params.synth)
     method = RESOLVED / "finetune.json"
-    inputs = [PLAN, SOURCES, DATA / "train", DATA / "classes.csv", FINETUNED, method, Path(params.base.id)]
+    inputs = [PLAN, SUBSAMPLE, DOWNLOAD / "train", DOWNLOAD / "classes.csv", FINETUNED, method, Path(params.base.id)]
     launch()
     with common_folder("synthesize", fingerprint(params, inputs, device(), precision())) as work:
         seed_everything(0)

@@ -1,16 +1,17 @@
-"""Train one arm's classifiers: on real images, or on real images partly replaced by synthetic ones (Sec. 3.4, Eq. 3).
+"""Train one arm's classifiers: on real images, or on real images partly replaced by synthetic ones (Sec. 4.1, Eq. 3).
 
     python -m stages.train real baseline        python -m stages.train synthetic diffmix
 
-Reads data/subsample/manifest.csv, data/download/ and, for a synthetic arm, data/filter/manifest.csv, data/synthesize/.
+Reads data/subsample/manifest.csv, data/download/ and, for a synthetic arm, data/method/plan.json,
+data/filter/manifest.csv and data/synthesize/.
 Writes data/train/<arm>/ (predictions.csv: trial, split, key, label, predicted, group; curves.csv: trial, epoch, loss,
 accuracy, learning_rate; trial-<k>.safetensors) and metrics/train/<arm>.json (last epoch's means).
 Accuracies are percentages; the last epoch's model counts, and test is read once, when it is there.
 A synthetic image's label is Eq. 3's (eq3), a real-only classifier's answer (baseline) or CLIP's (clip).
 """
 
+import argparse
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
@@ -22,14 +23,14 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from stages.shared.classifier import RealArm, RealParams, Train, answer, train_trial
+from stages.shared.classifier import RealArm, RealParams, Train, answer, load_trial, train_trial
 from stages.shared.errors import BadInput
 from stages.shared.labels import clip_labels, soft_labels, target_labels
-from stages.shared.methods import Method
+from stages.shared.methods import RESOLVED, Method, read_mode
 from stages.shared.params import PATH, Section, load, read
 from stages.shared.pretrained import Pretrained
 from stages.shared.processes import common_folder, launch, processes, share
-from stages.shared.runtime import device, precision, seed_everything
+from stages.shared.runtime import device, precision, seed_everything, training_precision
 from stages.shared.soft_weights import Gamma, target_weight
 from stages.shared.tables import Table, read_classes, read_manifest
 from stages.shared.training_data import SYNTHETIC_COLUMNS, Data, Pictures, Pool, real_pool, synthetic_pool
@@ -93,7 +94,7 @@ def label_synthetic(params: SyntheticParams, table: Table, real: Table, classes:
         return clip_labels(table, real, classes, params.clip)
     if params.arm.labels == "baseline":
         return target_labels(table.rows, classes)
-    strengths = read_manifest(DATA / "synthesize", SYNTHETIC_COLUMNS)["strength"].unique().tolist()
+    _mode, strengths = read_mode()
     return soft_labels(table.rows, params.synth.gamma, strengths, classes)
 
 
@@ -167,27 +168,25 @@ def train_trials(params: RealParams, data: Data, arm: str, work: Path) -> None:
             seed = params.seed + trial
             if teaches:
                 teacher = train_teacher(params, data, seed, work / f"teacher-{trial}.pt", bar.update)
-                data = teach(data, teacher, params.train)
-            train_trial(params, data, seed, trial_file(work, trial), bar.update)
+                taught = teach(data, teacher, params.train)
+            train_trial(params, taught if teaches else data, seed, trial_file(work, trial), bar.update)
 
 
 def trial_file(work: Path, trial: int) -> Path:
     return work / f"trial-{trial}.pt"
 
 
-def answer_tests(params: RealParams, data: Data, arm: str, work: Path) -> Path:
-    """Test what all processes have trained; returns the folder with what is to be published."""
-    result = work / "result"
+def write_result(params: RealParams, classes: int, work: Path, result: Path) -> pd.DataFrame:
+    """Test what all processes have trained, and write what data/train/<arm>/ is to hold; returns the curves."""
     result.mkdir(exist_ok=True)
-    tests, histories, predictions = load_tests(params.train.resize, data.real.labels.shape[1]), [], []
+    tests, histories, predictions = load_tests(params.train.resize, classes), [], []
     for trial in range(params.train.trials):
-        state = train_trial(params, data, params.seed + trial, trial_file(work, trial))  # finds it at its last epoch
+        state = load_trial(params, classes, trial_file(work, trial))
         histories.append(state["history"])
         predictions.append(read_tests(state["network"], trial, tests, params.train))
         save_file(weights(state["network"]), result / f"trial-{trial}.safetensors")
     pd.concat(predictions).to_csv(result / "predictions.csv", index=False, lineterminator="\n")
-    write_metrics(write_curves(histories, result / "curves.csv"), METRICS / f"{arm}.json")
-    return result
+    return write_curves(histories, result / "curves.csv")
 
 
 def inputs(params: RealParams) -> list[Path]:
@@ -197,21 +196,32 @@ def inputs(params: RealParams) -> list[Path]:
         return paths
     if params.arm.labels == "clip":
         paths += [Path(params.clip.id), Path(__file__).parent / "shared/clip.py"]  # the latter is not imported yet
-    return [*paths, DATA / "filter", DATA / "synthesize"]
+    return [*paths, DATA / "filter", DATA / "synthesize", RESOLVED / "plan.json"]
+
+
+def parse_arguments() -> tuple[str, str]:
+    """The group and the name of an arm of params.yaml."""
+    parser = argparse.ArgumentParser(prog="python -m stages.train", description="Train one arm's classifiers.")
+    parser.add_argument("group", choices=["real", "synthetic"], help="which arms of params.yaml")
+    parser.add_argument("arm", help="one of them, by name")
+    given = parser.parse_args()
+    return given.group, given.arm
 
 
 def main() -> None:
-    group, arm = sys.argv[1:] if len(sys.argv) == 3 else ("", "")
+    group, arm = parse_arguments()
     params = load_params(group, arm)
     launch()
-    mark = fingerprint(params, inputs(params), device(), precision())  # CLIP's labels hang on the latter
+    mark = fingerprint(params, inputs(params), device(), precision(), training_precision())  # CLIP's labels: the former
     with common_folder(f"train/{arm}", mark) as work:
         seed_everything(params.seed)
         data = load_data(params)
         train_trials(params, data, arm, work)
         processes().wait_for_everyone()
         if processes().is_main_process:
-            publish(answer_tests(params, data, arm, work), DATA / "train" / arm)
+            curves = write_result(params, data.real.labels.shape[1], work, work / "result")
+            publish(work / "result", DATA / "train" / arm)
+            write_metrics(curves, METRICS / f"{arm}.json")
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ def rate(seconds: float, memory: int = GIB, full: bool = False) -> Rate:
 
 
 RATES = Rates(
-    machine="a machine", cores=8, others=0.0, memory="a GPU's",
+    machine="a machine", cores=8, others=0.0, memory_meaning="a GPU's",
     encode=rate(0.5), step=rate(0.25), decode=rate(1.0, 5 * GIB),
     png=0.125, learn_encode=rate(0.05), learn=rate(0.1, 7 * GIB), train=rate(0.01), test=rate(0.002, 3 * GIB),
     real=Loading(0.004, 2.0, 4), synthetic=Loading(0.03, 2.0, 4), clip=rate(0.02), clip_missing="",

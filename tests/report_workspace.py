@@ -113,5 +113,7 @@ def make_page(
     write_studies(assess, attention)
     Path("data/method").mkdir()
     Path("data/method/filter.json").write_text(json.dumps({"criterion": criterion}))
+    mode, strength = ("gen", [1.0]) if gen else ("mix", STRENGTHS)
+    Path("data/method/plan.json").write_text(json.dumps({"mode": mode, "strength": strength}))
     main()
     return Path("metrics/report.html").read_text()

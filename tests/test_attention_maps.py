@@ -11,7 +11,7 @@ from PIL import Image
 
 from stages.attention import ranking
 from stages.datasets.toybirds import SPECIES, render
-from stages.shared.attention import (
+from stages.shared.attention_maps import (
     Record,
     attention_probabilities,
     class_weights,

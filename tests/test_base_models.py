@@ -19,7 +19,7 @@ from huggingface_hub.errors import GatedRepoError, RevisionNotFoundError
 from safetensors.torch import load_file
 
 from stages.finetune import Finetune, Learner, finetune
-from stages.shared.attention import class_weights, record_attention
+from stages.shared.attention_maps import class_weights, record_attention
 from stages.shared.diffusion import check_resolution, load_base, load_finetuned
 from stages.shared.model_files import missing, pipeline_files
 from stages.shared.pretrained import Pretrained
@@ -154,15 +154,27 @@ def test_a_base_in_bf16_is_taught_in_fp32(homes, family, table, classes, tmp_pat
     assert half != losses
 
 
-@pytest.mark.parametrize(
-    ("named", "expected"), [(None, torch.float32), ("bf16", torch.bfloat16), ("fp16", torch.float32)]
-)
-def test_fine_tuning_never_runs_in_fp16(monkeypatch, named, expected):
-    monkeypatch.setenv("DIFFMIX_DEVICE", "cpu")
+@pytest.mark.parametrize("where", ["cpu", "cuda"])
+@pytest.mark.parametrize("native", [True, False])
+@pytest.mark.parametrize("named", [None, "fp32", "bf16", "fp16"])
+def test_fine_tuning_never_runs_in_fp16(monkeypatch, where, native, named):
+    """Where a precision that trains is named, in that; else in bf16 on a GPU that has it."""
+    monkeypatch.setattr("stages.shared.runtime.device", lambda: torch.device(where))
+    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda including_emulation: native)
     monkeypatch.delenv("DIFFMIX_PRECISION", raising=False)
     if named:
         monkeypatch.setenv("DIFFMIX_PRECISION", named)
-    assert training_precision() == expected
+    halves = named == "bf16" or (named in (None, "fp16") and where == "cuda" and native)
+    assert training_precision() == (torch.bfloat16 if halves else torch.float32)
+
+
+def test_sdxl_saves_memory_and_learns_the_same(homes, table, classes, tmp_path, monkeypatch):
+    """To rounding: an image by itself is encoded with other sums than a batch."""
+    _, saving = learn(homes["sdxl"], table, classes, tmp_path / "saving")
+    monkeypatch.setattr("stages.shared.diffusion.fit_into_memory", lambda pipeline: None)
+    learner, plain = learn(homes["sdxl"], table, classes, tmp_path / "plain")
+    assert not learner.pipeline.unet.is_gradient_checkpointing
+    assert saving == pytest.approx(plain, rel=1e-5)
 
 
 def test_sdxls_autoencoder_stays_in_fp32_where_the_rest_is_in_fp16(homes):
@@ -247,7 +259,7 @@ def test_a_cache_that_is_whole_needs_no_network(homes, family, offline):
 def test_a_cache_that_lacks_a_file_is_said_with_it(homes, offline):
     shutil.copytree(homes["sd"], offline)
     (offline / "unet/diffusion_pytorch_model.safetensors").unlink()
-    with pytest.raises(SystemExit, match=r"hf download .*; what lacks: unet/diffusion_pytorch_model.safetensors$"):
+    with pytest.raises(SystemExit, match=r"hf download .*; missing: unet/diffusion_pytorch_model.safetensors$"):
         load_base(MODEL)
 
 
@@ -290,15 +302,16 @@ def determinism():
 
 
 @pytest.mark.parametrize(
-    ("where", "allowed", "strict"), [("cpu", "1", False), ("cuda", "1", True), ("cuda", "0", False)]
+    ("where", "asked", "enabled", "warns"),
+    [("cpu", "1", True, True), ("cpu", "0", True, True), ("cuda", "1", True, False), ("cuda", "0", False, False)],
 )
-def test_a_gpu_refuses_what_differs_from_run_to_run(where, allowed, strict, monkeypatch, determinism):
+def test_a_gpu_refuses_what_differs_from_run_to_run(where, asked, enabled, warns, monkeypatch, determinism):
     """Attention's backward is deterministic on a GPU only where torch may not merely warn."""
     monkeypatch.setattr("stages.shared.runtime.device", lambda: torch.device(where))
-    monkeypatch.setenv("DIFFMIX_DETERMINISTIC", allowed)
+    monkeypatch.setenv("DIFFMIX_DETERMINISTIC", asked)
     seed_everything(0)
-    assert torch.are_deterministic_algorithms_enabled()
-    assert torch.is_deterministic_algorithms_warn_only_enabled() != strict
+    assert torch.are_deterministic_algorithms_enabled() == enabled
+    assert torch.is_deterministic_algorithms_warn_only_enabled() == warns
 
 
 def test_a_resolution_need_not_be_halved_evenly_by_the_unet(homes):

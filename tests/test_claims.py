@@ -6,7 +6,7 @@ import pytest
 from experiments import claims as module
 from experiments.claims import Claims, Docket, Filtered, Part, conclude, find_cases, judge, read_claims, rows_of
 from experiments.claims_page import render
-from experiments.evidence import Difference
+from experiments.evidence import Gain
 from experiments.plans import Spent, marks
 from experiments.recipes import read_preset
 from stages.shared.errors import BadInput
@@ -25,7 +25,7 @@ from stages.shared.errors import BadInput
     ],
 )
 def test_a_verdict_asks_on_which_side_of_the_threshold_the_interval_lies(low, high, threshold, verdict):
-    assert judge(Difference(0.0, low, high), threshold) == verdict
+    assert judge(Gain(0.0, low, high), threshold) == verdict
 
 
 @pytest.mark.parametrize(

@@ -102,7 +102,7 @@ def test_a_class_that_train_lacks_is_refused(tmp_path):
         ({"image": "photo"}, "params.yaml: data.hub: no column photo; choose of picture, species"),
         ({"label": "kind"}, "params.yaml: data.hub: no column kind; choose of picture, species"),
         ({"image": "species"}, "params.yaml: data.hub.image: column species holds no images; name the one that does"),
-        ({"test": "validation"}, f"params.yaml: data.hub: someone/birds at {COMMIT}: validation cannot be had"),
+        ({"test": "validation"}, f"params.yaml: data.hub: someone/birds at {COMMIT}: validation cannot be fetched"),
     ],
 )
 def test_a_column_or_a_split_that_is_not_there_is_named(tmp_path, changes, line):
@@ -175,7 +175,7 @@ def test_a_hub_without_the_dataset_says_so_in_one_line(tmp_path):
         done = run_stage(tmp_path, site.url)
     assert done.returncode == 1
     line = done.stderr.strip().splitlines()[-1]
-    assert line.startswith(f"params.yaml: data.hub: someone/birds at {COMMIT}: train cannot be had")
+    assert line.startswith(f"params.yaml: data.hub: someone/birds at {COMMIT}: train cannot be fetched")
     assert "Traceback" not in done.stderr
 
 

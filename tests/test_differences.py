@@ -6,12 +6,21 @@ from pathlib import Path
 
 import pytest
 
-from experiments.differences import Difference, Run, compare, count_bytes, judge, largest_difference, passes, render
+from experiments.differences import (
+    Checkout,
+    Difference,
+    compare,
+    count_bytes,
+    judge,
+    largest_difference,
+    passes,
+    render,
+)
 
 METRICS = {"metrics/score.json", "metrics/curve.csv", "metrics/page.html", "metrics/plots"}
 
 
-def make(root: Path, name: str, files: dict[str, bytes], locked: dict[str, dict[str, str]]) -> Run:
+def make(root: Path, name: str, files: dict[str, bytes], locked: dict[str, dict[str, str]]) -> Checkout:
     """A run of files; `locked` holds the hashes by stage and output."""
     for path, content in files.items():
         (root / name / path).parent.mkdir(parents=True, exist_ok=True)
@@ -19,7 +28,7 @@ def make(root: Path, name: str, files: dict[str, bytes], locked: dict[str, dict[
     lock = {
         stage: {"outs": [{"path": path, "md5": md5} for path, md5 in outs.items()]} for stage, outs in locked.items()
     }
-    return Run(name, root / name, lock)
+    return Checkout(name, root / name, lock)
 
 
 def pair(root: Path, path: str, one: bytes, other: bytes, output: str | None = None) -> list[Difference]:

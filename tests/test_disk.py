@@ -46,7 +46,7 @@ def run_out_of_space() -> None:
 
 @needs_full
 def test_a_disk_that_fills_up_in_a_shard_keeps_the_shards_before_it():
-    with pytest.raises(BadInput, match=r"no space left on device; mend that and run again: what is finished is kept"):
+    with pytest.raises(BadInput, match=r"no space left on device; fix that and run again: what is finished is kept"):
         run_out_of_space()
     with work_folder("synthesize", "mark") as work:
         assert (work / "shard-00000.tar.csv").exists()
@@ -97,7 +97,7 @@ def without_rights(folder: Path) -> Iterator[None]:
 
 
 def test_a_folder_that_may_not_be_written_to_is_one_line(root):
-    refused = pytest.raises(BadInput, match="permission denied; mend that and run again")
+    refused = pytest.raises(BadInput, match="permission denied; fix that and run again")
     with refused, without_rights(root), work_folder("train", "mark"):
         pass
 

@@ -150,17 +150,19 @@ def test_refuses_curves_with_other_columns(world):
 
 
 def test_reads_nothing_under_metrics(world):
-    stray = Path("metrics/train/removed.csv")
+    evaluate.main()
+    before, stray = Path("metrics/evaluate.json").read_bytes(), Path("metrics/train/removed.csv")
     stray.parent.mkdir(parents=True)
     stray.write_text("none of this stage's business")
     evaluate.main()
+    assert Path("metrics/evaluate.json").read_bytes() == before
 
 
 @pytest.mark.parametrize(
     ("arms", "message"),
     [
         ({"real": {"cutmix": {}}, "synthetic": {}}, "must hold the arm baseline"),
-        ({"real": {"baseline": {}, "mine": {}}, "synthetic": {"mine": {}}}, "mine stands there twice"),
+        ({"real": {"baseline": {}, "mine": {}}, "synthetic": {"mine": {}}}, "mine appears twice"),
     ],
 )
 def test_refuses_arms_that_cannot_be_compared(arms, message):

@@ -130,7 +130,7 @@ def test_rows_are_chosen_by_pattern():
         ({"set": {"synth.gama": 1}}, "synth.gama is no parameter"),
         ({"arms": ["baseline", "cutmx"]}, "no arm 'cutmx'"),
         ({"arm": "cutmix"}, "arm 'cutmix' is not among its arms"),
-        ({"rows": [{"name": "a"}, {"name": "a"}]}, "'a' stands there twice"),
+        ({"rows": [{"name": "a"}, {"name": "a"}]}, "'a' appears twice"),
         ({"paper": {"b": {}}}, "no row 'b'"),
     ],
 )
@@ -200,7 +200,7 @@ def test_printed_numbers_look_as_in_the_paper(number, text):
     assert show_printed(number) == text
 
 
-@pytest.mark.parametrize("text", ["0", "two", "-1"])
+@pytest.mark.parametrize("text", ["0", "two", "-1", "²"])
 def test_a_number_of_jobs_that_is_none_is_refused(text, monkeypatch):
     monkeypatch.setenv("JOBS", text)
     with pytest.raises(BadInput, match=r"JOBS: .* is not a number of at least 1"):

@@ -67,15 +67,47 @@ def changed(path: Path) -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def first(project) -> str:
+def dry(project) -> tuple[str, list[str]]:
+    """What a dry call for table One says, and the experiments that it leaves."""
+    return run(project, "one", "--dry"), refs(project)
+
+
+@pytest.fixture(scope="module")
+def first(project, dry) -> str:
     """What the first call for table One says."""
     return run(project, "one", status=1)
 
 
-def test_the_plan_is_printed_and_nothing_runs(project):
-    output = run(project, "one", "--dry")
-    assert "4 rows, 3 experiments: 0 are there, 3 to run" in output
-    assert refs(project) == []
+@pytest.fixture(scope="module")
+def interrupted(project, first) -> str:
+    """A call for table Two, broken off and made again; the first line of what the second one says."""
+    hold, command = Path(HOLD["HOLD"]), [sys.executable, "-u", "-m", "experiments.run", "two"]
+    hold.touch()
+    environment = small_project.environment() | HOLD
+    began = subprocess.Popen(command, cwd=project, env=environment)
+    deadline = time.monotonic() + 60
+    while "Running" not in call(project, "dvc", "queue", "status") and time.monotonic() < deadline:
+        time.sleep(0.5)
+    began.send_signal(signal.SIGINT)
+    assert began.wait(60) == 130
+    again = subprocess.Popen(command, cwd=project, env=environment, stdout=subprocess.PIPE, text=True)
+    said = again.stdout.readline()
+    hold.unlink()
+    assert again.wait(120) == 0
+    return said
+
+
+@pytest.fixture(scope="module")
+def claims(project, interrupted) -> dict:
+    """metrics/claims.json of One's and Two's experiments."""
+    run(project, "claims")
+    return json.loads((project / "metrics/claims.json").read_text())
+
+
+def test_the_plan_is_printed_and_nothing_runs(dry):
+    said, left = dry
+    assert "4 rows, 3 experiments: 0 are there, 3 to run" in said
+    assert left == []
 
 
 def test_rows_are_measured_at_their_experiments(project, first):
@@ -98,36 +130,23 @@ def test_what_is_there_is_not_run_again(project, first):
     assert len(refs(project)) == 2
 
 
-def test_an_interrupted_call_goes_on_and_shares_what_another_table_ran(project, first):
-    hold, command = Path(HOLD["HOLD"]), [sys.executable, "-u", "-m", "experiments.run", "two"]
-    hold.touch()
-    environment = small_project.environment() | HOLD
-    began = subprocess.Popen(command, cwd=project, env=environment)
-    deadline = time.monotonic() + 60
-    while "Running" not in call(project, "dvc", "queue", "status") and time.monotonic() < deadline:
-        time.sleep(0.5)
-    began.send_signal(signal.SIGINT)
-    assert began.wait(60) == 130
-    again = subprocess.Popen(command, cwd=project, env=environment, stdout=subprocess.PIPE, text=True)
-    assert again.stdout.readline() == "2 rows, 2 experiments: 1 are there, 1 to run\n"
-    hold.unlink()
-    assert again.wait(120) == 0
+def test_an_interrupted_call_goes_on_and_shares_what_another_table_ran(project, interrupted):
+    assert interrupted == "2 rows, 2 experiments: 1 are there, 1 to run\n"
     rows = table(project, "two")
     assert rows["slow"]["measured"]["faithfulness"] == {"value": 62.5}
     assert rows["again"]["experiment"] == table(project, "one")["Diff-Mix"]["experiment"]
     assert sum(name.startswith("two-slow") for name in refs(project)) == 1
 
 
-def test_columns_of_a_target_that_a_row_did_not_run_stay_empty(project, first):
+def test_columns_of_a_target_that_a_row_did_not_run_stay_empty(project, interrupted):
     assert "faithfulness" not in table(project, "two")["again"]["measured"]
 
 
-def test_claims_are_measured_across_experiments(project, first):
-    run(project, "claims")
-    claims = json.loads((project / "metrics/claims.json").read_text())["claims"]
-    assert [part["difference"][0] for part in claims["a"]["parts"]] == [50.0, 37.5]  # 75 - 25; 75 - (50 + 25) / 2
-    assert [claim["verdict"] for claim in claims.values()] == ["holds", "holds"]
-    assert json.loads((project / "metrics/claims.json").read_text())["experiments"] == 3  # two of One, and Two's slow
+def test_claims_are_measured_across_experiments(claims):
+    found = claims["claims"]
+    assert [part["difference"][0] for part in found["a"]["parts"]] == [50.0, 37.5]  # 75 - 25; 75 - (50 + 25) / 2
+    assert [claim["verdict"] for claim in found.values()] == ["holds", "holds"]
+    assert claims["experiments"] == 3  # two of One, and Two's slow
 
 
 def test_a_changed_file_is_refused_before_anything_is_queued(project, first):
@@ -144,7 +163,7 @@ def test_a_change_that_no_result_depends_on_is_not_refused(project, first):
     assert "1 experiments (of which 1 have no time), 0 min in all" in output
 
 
-def test_a_fresh_clone_has_the_recorded_rows_and_claims(project, first, tmp_path):
+def test_a_fresh_clone_has_the_recorded_rows_and_claims(project, claims, tmp_path):
     call(project, "git", "add", "-A")
     call(project, "git", "commit", "-qm", "results")
     call(tmp_path, "git", "clone", "-q", str(project), "clone")

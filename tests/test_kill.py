@@ -110,6 +110,7 @@ def test_no_old_shard_gets_into_another_strength(project, unbroken):
     """A run is broken off with a shard done; then strength, and with it the plan, is another."""
     victim = start(project, "stages.synthesize", **OFTEN)
     while shard_name(0) not in finished_shards(project):
+        assert victim.poll() is None, victim.communicate()[0]
         time.sleep(0.05)
     kill(victim)
     write_params(project, MANY_IMAGES | {"synth.strength": [0.9]})

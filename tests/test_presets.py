@@ -9,10 +9,10 @@ import pytest
 import yaml
 from dvc.repo import Repo
 
+from experiments.paper_values import Own
 from experiments.preset_text import render, spell
 from experiments.presets import FOLDER, PRESETS, read_head
 from experiments.recipes import cases, read_preset
-from experiments.settings import Own
 from stages import check, plan, subsample
 from stages.shared.params import lookup, pick, read
 from tests.closure import ROOT

@@ -64,7 +64,7 @@ def test_two_processes_write_what_one_does_to_the_bit(project, command, output):
 
 @pytest.mark.slow
 def test_two_processes_fine_tune_as_one_does_with_the_same_batch(project, tmp_path):
-    """Each sees half of a batch: only averaged gradients of LoRA and of tokens lead to the same weights."""
+    """Each sees half of a batch: only summed gradients of LoRA and of tokens lead to the same weights."""
     shutil.copytree(project / "data/finetune", tmp_path / "alone")
     finish(start(project, "stages.finetune", **TWO))
     together, alone = project / "data/finetune", tmp_path / "alone"
@@ -91,6 +91,7 @@ def test_a_dead_worker_ends_the_run_which_then_goes_on(project):
     shutil.rmtree(project / "data/synthesize")
     run = start(project, "stages.synthesize", **TWO)
     while not list((project / ".work/synthesize").glob("*/shard-*.tar.csv")):
+        assert run.poll() is None, run.communicate()[0]
         time.sleep(0.05)
     workers = [child for child in psutil.Process(run.pid).children() if "stages.synthesize" in child.cmdline()]
     workers[1].kill()

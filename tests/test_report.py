@@ -3,10 +3,9 @@
 import re
 from pathlib import Path
 
-import pandas as pd
 import pytest
 
-from stages.report import Params, excludes_zero, label_weights, main
+from stages.report import Params, direction, main
 from stages.shared.params import leaves
 from tests.report_workspace import STRENGTHS, make_page
 
@@ -21,7 +20,7 @@ def test_method_and_gamma_are_the_only_parameters():
 
 
 @pytest.mark.parametrize(
-    ("method", "title"), [("diff-mix", "Diff-Mix"), ("da-fusion", "DA-Fusion"), ("real-guidance", "Real-Guidance")]
+    ("method", "title"), [("diff-mix", "Diff-Mix"), ("da-fusion", "DA-Fusion"), ("real-guidance", "Real-guidance")]
 )
 def test_heading_names_the_method(method, title):
     page = make_page(params=f"method: {method}\nsynth: {{gamma: 0.5}}\n")
@@ -49,8 +48,8 @@ def test_only_the_gain_whose_interval_excludes_zero_is_marked():
     page = make_page()
     assert '<span class="better">+2.50 *</span>' in page
     assert '<span class="">−7.77</span>' in page
-    assert excludes_zero([-3.0, -0.01]) == "worse"
-    assert excludes_zero([0.0, 1.0]) == ""
+    assert direction([-3.0, -0.01]) == "worse"
+    assert direction([0.0, 1.0]) == ""
 
 
 def test_soft_label_stands_by_each_strength():
@@ -65,17 +64,6 @@ def test_gammas_by_strength_weigh_the_labels():
     for label in ("1.00 target", "0.70 / 0.30", "0.81 / 0.19"):
         assert f"label {label}" in page
     assert "<b>0, 1, 2</b><span>γ" in page
-
-
-def test_a_strength_that_the_filter_took_out_keeps_its_gamma():
-    rows = pd.DataFrame({"source_label": [0, 0], "target_label": [1, 1], "strength": [0.5, 0.9]})
-    assert label_weights(rows, [2.0, 7.0, 1.0], [0.5, 0.7, 0.9]).tolist() == [0.25, 0.9]
-
-
-@pytest.mark.parametrize(("source", "target", "expected"), [(0, 1, 0.25), (1, 1, 1.0), (-1, 1, 1.0)])
-def test_only_another_classs_reference_shares_the_label(source, target, expected):
-    rows = pd.DataFrame({"source_label": [source], "target_label": [target], "strength": [0.5]})
-    assert label_weights(rows, 2.0, [0.5]).tolist() == [expected]
 
 
 def test_without_waterbird_groups_and_class_sizes():

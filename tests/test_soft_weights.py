@@ -1,11 +1,12 @@
 """s^gamma, with one gamma or with one for each strength."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from stages.shared.errors import BadInput
-from stages.shared.soft_weights import Gamma, target_weight
+from stages.shared.soft_weights import Gamma, target_share, target_weight
 
 STRENGTHS = [0.9, 0.25, 0.81]
 
@@ -27,6 +28,17 @@ def test_a_list_that_does_not_fit_names_the_strengths(gamma):
     message = rf"params.yaml: synth.gamma: has {len(gamma)} numbers for 3 strengths \(0.25, 0.81, 0.9\)"
     with pytest.raises(BadInput, match=message):
         target_weight(np.array(STRENGTHS), gamma, STRENGTHS * 2)
+
+
+def test_a_strength_without_an_image_keeps_its_gamma():
+    rows = pd.DataFrame({"source_label": [0, 0], "target_label": [1, 1], "strength": [0.5, 0.9]})
+    assert target_share(rows, [2.0, 7.0, 1.0], [0.5, 0.7, 0.9]).tolist() == [0.25, 0.9]
+
+
+@pytest.mark.parametrize(("source", "target", "expected"), [(0, 1, 0.25), (1, 1, 1.0), (-1, 1, 1.0)])
+def test_only_another_classs_reference_shares_the_label(source, target, expected):
+    rows = pd.DataFrame({"source_label": [source], "target_label": [target], "strength": [0.5]})
+    assert target_share(rows, 2.0, [0.5]).tolist() == [expected]
 
 
 @pytest.mark.parametrize("gamma", [0, 0.5, [0.1, 1]])

@@ -10,7 +10,7 @@ from diffusers import StableDiffusionImg2ImgPipeline
 from PIL import Image
 
 from stages import synthesize as stage
-from stages.shared.attention import prompt_weights
+from stages.shared.attention_maps import prompt_weights
 from stages.shared.diffusion import load_base
 from stages.shared.pretrained import Pretrained
 from stages.shared.tables import place_rows, write_manifest

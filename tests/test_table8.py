@@ -1,7 +1,8 @@
 """Each loader's counts against Table 8 and Sec. 7.3, from lists in the true format and of the true length.
 
-The real lists cannot be had here, so their entries are simulated: what is tested is which file, which column and which
-rule makes a split. Where the counts follow from a rule (Flowers) rather than from a list, the class sizes are made up.
+The real lists cannot be fetched here, so their entries are simulated: what is tested is which file, which column and
+which rule makes a split. Where the counts follow from a rule (Flowers) rather than from a list, the class sizes are
+made up.
 """
 
 import numpy as np

@@ -109,7 +109,7 @@ def test_a_missing_manifest_is_named(tmp_path):
 def test_a_key_that_stands_twice_is_named(tmp_path):
     rows = some_table(tmp_path).rows
     write_manifest(tmp_path, pd.concat([rows, rows.iloc[[1]]]))
-    with pytest.raises(BadInput, match=r"manifest\.csv: key '00000001' stands there twice"):
+    with pytest.raises(BadInput, match=r"manifest\.csv: key '00000001' appears twice"):
         read_manifest(tmp_path)
 
 

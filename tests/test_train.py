@@ -60,6 +60,8 @@ def world(tmp_path, monkeypatch) -> Path:
     for name, source, rows in (("subsample", download / "train", 10), ("filter", Path("data/synthesize"), 2)):
         Path("data", name).mkdir()
         write_manifest(Path("data", name), read_manifest(source).head(rows))
+    Path("data/method").mkdir()
+    Path("data/method/plan.json").write_text('{"mode": "mix", "strength": [0.5, 0.7, 0.9]}')
     write_params()
     return tmp_path
 
@@ -98,17 +100,17 @@ def test_an_arm_reads_gamma_smoothing_and_p_from_its_parameters(world):
     assert labels(data)[0] == pytest.approx([target, 1 - target])
 
 
-def test_a_gamma_for_each_strength_counts_the_strengths_before_the_filter(world):
-    """Strength 0.9 was made, though the filter has left none of it."""
-    write_params(synth={"gamma": [1.0, 0.1]})
+def test_a_gamma_for_each_strength_counts_the_methods_strengths(world):
+    """No image was drawn at 0.5, and the filter has left none at 0.9."""
+    write_params(synth={"gamma": [2.0, 1.0, 0.1]})
     _, data = load_arm("diffmix")
     target = 0.9 * 0.7 + 0.05
     assert labels(data)[0] == pytest.approx([target, 1 - target])
 
 
-def test_a_gamma_too_many_stops_before_anything_is_trained(world, monkeypatch):
-    write_params(synth={"gamma": [0.1, 0.3, 0.5]})
-    with pytest.raises(BadInput, match=r"params.yaml: synth.gamma: has 3 numbers for 2 strengths"):
+def test_a_gamma_too_few_stops_before_anything_is_trained(world, monkeypatch):
+    write_params(synth={"gamma": [0.1, 0.5]})
+    with pytest.raises(BadInput, match=r"params.yaml: synth.gamma: has 2 numbers for 3 strengths"):
         run_arm(monkeypatch, "synthetic", "diffmix")
     assert not list(Path(".work").rglob("*.pt"))
 
@@ -241,7 +243,7 @@ def test_refuses_negative_gamma():
         pick(train.SyntheticParams, TREE | {"synth": {"gamma": -0.1}}, {"arm": "arms.synthetic.diffmix"})
 
 
-@pytest.mark.parametrize("arguments", [("real", "diffmix"), ("synthetic", "nosuch"), ()])
+@pytest.mark.parametrize("arguments", [("real", "diffmix"), ("synthetic", "nosuch")])
 def test_refuses_an_unknown_arm_and_names_those_there_are(world, monkeypatch, arguments):
     monkeypatch.setattr("sys.argv", ["train", *arguments])
     with pytest.raises(

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from torchvision.transforms import v2
 
+from stages.shared import training_data
 from stages.shared.errors import BadInput
 from stages.shared.labels import one_hot
 from stages.shared.tables import Table, encode_png, write_table
@@ -136,11 +137,15 @@ def test_resizes_to_a_square(tmp_path):
     assert picture[:, 4, 4].tolist() == [10, 20, 30]
 
 
-def test_large_images_are_decoded_when_asked_for(tmp_path):
-    write_table(tmp_path, [encode_png(Image.new("RGB", (130, 130), "red"))], pd.DataFrame({"label": [0]}))
-    pictures = Pictures(Table(tmp_path), 130)
-    assert not pictures.kept
-    assert pictures[0].shape == (3, 130, 130)
+def test_what_fits_is_decoded_once_and_all_else_when_asked_for(tmp_path, monkeypatch):
+    images = [encode_png(Image.new("RGB", (130, 130), colour)) for colour in ("red", "blue")]
+    write_table(tmp_path, images, pd.DataFrame({"label": [0, 1]}))
+    kept = Pictures(Table(tmp_path), 130)
+    monkeypatch.setattr(training_data, "KEPT", 2 * 3 * 130**2 - 1)
+    read = Pictures(Table(tmp_path), 130)
+    assert (len(kept.kept), len(read.kept)) == (2, 0)
+    assert all(torch.equal(kept[row], read[row]) for row in range(2))
+    assert not torch.equal(kept[0], kept[1])
 
 
 def test_answers_are_for_the_middle(pools):

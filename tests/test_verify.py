@@ -143,7 +143,7 @@ def test_a_stage_that_fails_is_one_line(source, tmp_path):
     (folder / "make.py").write_text("raise SystemExit('make.py: broken')\n")
     commit(folder)
     said = python(folder, "experiments.verify", status=1)
-    assert "run: `dvc repro` fails in a fresh clone (see above); mend and commit that, then call again\n" in said
+    assert "run: `dvc repro` fails in a fresh clone (see above); fix and commit that, then call again\n" in said
     assert "Traceback" not in said
     assert call(folder, "git", "status", "--porcelain") == ""
 

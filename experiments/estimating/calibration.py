@@ -4,9 +4,7 @@ Models of random weights cost what trained ones do: a classifier's are not fetch
 stages load them.
 """
 
-import os
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +15,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from experiments.environment import processor
+from experiments.estimating.counts import Counts
 from experiments.estimating.gauges import Gauge, Rate, measure, seconds_of_others
 from experiments.estimating.pictures import (
     PHOTO,
@@ -31,12 +30,12 @@ from experiments.estimating.pictures import (
 )
 from experiments.estimating.setting import Setting
 from stages.finetune import Learner, diffusion_loss
-from stages.shared.classifier import RealArm, RealParams, new_state, train_step
+from stages.shared.classifier import RealArm, RealParams, mixed_precision, new_state, train_step
 from stages.shared.clip import image_features, load_clip
 from stages.shared.diffusion import check_resolution, encode_moments, load_base
 from stages.shared.errors import BadInput
 from stages.shared.prompts import class_prompts
-from stages.shared.runtime import BATCH, device, precision, seed_everything, training_precision
+from stages.shared.runtime import BATCH, cores, device, precision, seed_everything, training_precision
 from stages.shared.tables import Table, read_classes, write_classes
 from stages.shared.text import encode_prompts, predict, tokenize
 from stages.train import weights
@@ -51,7 +50,7 @@ class Rates(NamedTuple):
     machine: str
     cores: int
     others: float  # how many of the cores other processes took meanwhile, on average
-    memory: str  # what is meant by it
+    memory_meaning: str
     encode: Rate  # of a reference: read, squeezed, encoded
     step: Rate  # of the sampler: one UNet forward or, under guidance, two
     decode: Rate
@@ -70,25 +69,24 @@ class Rates(NamedTuple):
 
 
 class Bench(NamedTuple):
-    """What all parts share: a setting, its classes and pictures, and the time that each part has."""
+    """What all parts share: a setting, its images, classes and pictures, and the time that each part has."""
 
     setting: Setting
+    counts: Counts
     classes: pd.DataFrame
     photos: Table  # as the dataset's
     made: Table  # as the synthetic ones
     seconds: float
 
 
-def calibrate(
-    setting: Setting, classes: int, photos: Sequence[bytes], scratch: Path, seconds: float = SECONDS
-) -> Rates:
-    """Measure all parts, a few seconds each; `photos` are some of the dataset's images, none for drawn ones.
+def calibrate(setting: Setting, counts: Counts, scratch: Path, seconds: float = SECONDS) -> Rates:
+    """Measure all parts, a few seconds each.
 
     Raises BadInput for a base that cannot be loaded, and for what does not fit into a GPU's memory at all.
     """
     seed_everything(0)  # as the stages do: deterministic kernels, two threads
     parts = [time_synthesis, time_learning, time_classifier, time_pictures, time_clip]
-    bench = prepare(setting, classes, list(photos) or [draw_photo(*PHOTO)], scratch, seconds)
+    bench = prepare(setting, counts, scratch, seconds)
     found, began, others = describe(), time.monotonic(), seconds_of_others()
     for part in tqdm(parts, desc="calibrate", unit="part", leave=False):
         found |= part(bench)
@@ -98,7 +96,7 @@ def calibrate(
 
 def describe() -> dict[str, Any]:
     """The machine, in words."""
-    on_gpu, cores = device().type == "cuda", os.cpu_count() or 1
+    on_gpu, count = device().type == "cuda", cores()
     name = torch.cuda.get_device_name(device()) if on_gpu else processor()
     memory = (
         "the GPU's, as torch allocates it"
@@ -106,16 +104,17 @@ def describe() -> dict[str, Any]:
         else "growth of the process, beyond a GiB of libraries, in proportion for larger batches"
     )
     kinds = " and ".join(sorted({str(kind).removeprefix("torch.") for kind in (precision(), training_precision())}))
-    return {"machine": f"{name}, {cores} cores; diffusion in {kinds}", "cores": cores, "memory": memory}
+    return {"machine": f"{name}, {count} cores; diffusion in {kinds}", "cores": count, "memory_meaning": memory}
 
 
-def prepare(setting: Setting, classes: int, photos: list[bytes], scratch: Path, seconds: float) -> Bench:
+def prepare(setting: Setting, counts: Counts, scratch: Path, seconds: float) -> Bench:
     """Tables with as many rows as the largest batch needs."""
+    classes, photos = len(counts.images.per_class), counts.images.photos or [draw_photo(*PHOTO)]
     write_classes(scratch, [f"class {index}" for index in range(classes)], setting.metaclass)
     rows = max(setting.finetune.batch, setting.synth.batch, BATCH, rows_to_load(setting.train))
     made = [make_png(photo, setting.synth.resolution) for photo in photos]
     as_real, as_made = (again_and_again(scratch / name, images, rows) for name, images in (("r", photos), ("s", made)))
-    return Bench(setting, read_classes(scratch), as_real, as_made, seconds)
+    return Bench(setting, counts, read_classes(scratch), as_real, as_made, seconds)
 
 
 def time_synthesis(bench: Bench) -> dict[str, Any]:
@@ -190,7 +189,8 @@ def time_classifier(bench: Bench) -> dict[str, Any]:
 
     @torch.inference_mode()
     def test(size: int) -> None:
-        network(torch.zeros(size, *shape, dtype=torch.uint8).to(device())).cpu()
+        with mixed_precision():
+            network(torch.zeros(size, *shape, dtype=torch.uint8).to(device())).float().cpu()
 
     train(FEWEST)  # gradients and momentum are there from the second step on
     training = measure("train.batch: step", train, params.batch, bench.seconds, gauge, FEWEST)
@@ -203,9 +203,9 @@ def time_classifier(bench: Bench) -> dict[str, Any]:
 
 def time_pictures(bench: Bench) -> dict[str, Any]:
     """Loading for the classifier; and how large a synthetic image is."""
-    tables = {"real": bench.photos, "synthetic": bench.made}
-    loading = {name: time_loading(table, bench.setting.train) for name, table in tables.items()}
-    return loading | {"png_bytes": round(bench.made.rows["size"].mean())}
+    train, counts = bench.setting.train, bench.counts
+    real, synthetic = time_loading(bench.photos, train, counts.rows), time_loading(bench.made, train, len(counts.plan))
+    return {"real": real, "synthetic": synthetic} | {"png_bytes": round(bench.made.rows["size"].mean())}
 
 
 def time_clip(bench: Bench) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from experiments.estimating.counts import Counts
 from experiments.estimating.pictures import Loading
 from experiments.estimating.setting import Arm, Setting
 from stages.attention import choose_rows
+from stages.filter import count_dropped
 from stages.shared.errors import BadInput
 from stages.shared.mixing import mix_probability
 from stages.shared.runtime import BATCH
@@ -31,7 +32,7 @@ class Line(NamedTuple):
     stage: str
     what: str
     seconds: float  # one process
-    shared: float  # so many as were asked for, each with an accelerator of its own, on one machine
+    shared: float  # the number of processes asked for, each with an accelerator of its own, on one machine
     memory: int  # bytes at the peak
 
 
@@ -154,17 +155,18 @@ def attending(task: Task) -> Line | None:
 def kept(task: Task) -> int:
     """Synthetic images that the filter leaves."""
     images = len(task.counts.plan)
-    return images - int(task.setting.drop * images + 1e-9)
+    return images - count_dropped(images, task.setting.drop)
 
 
 def training(task: Task, arm: Arm, processes: int) -> Line:
     """Processes share trials, and CLIP's labelling as the filter's work; the first one tests all trials."""
     params, rates, real = task.setting.train, task.rates, task.counts.images
+    decoding = task.counts.rows * rates.real.once + (kept(task) * rates.synthetic.once if arm.synthetic else 0)
     tests = params.trials * (real.test + real.ood) * jointly(rates.test.seconds, rates.real, 1.0)
 
-    def seconds(processes: int) -> float:
-        trial = trial_seconds(task, arm, crowd(rates, min(processes, params.trials)))
-        return ceil(params.trials / processes) * trial + tests + labelling_seconds(task, arm) / processes
+    def seconds(count: int) -> float:
+        trial = trial_seconds(task, arm, crowd(rates, min(count, params.trials)))
+        return decoding + ceil(params.trials / count) * trial + tests + labelling_seconds(task, arm) / count
 
     what = f"{params.trials} trials × {params.epochs} epochs × {task.counts.rows:,} images"
     what += ", and their teachers" if teaches(arm) else ""

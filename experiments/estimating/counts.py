@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from experiments.gate import LOCK, read_lock
+from experiments.lock import LOCK, read_lock
 from experiments.recipes import Tree
 from stages import download, method, plan, subsample
 from stages.datasets.archives import Place
@@ -19,7 +19,7 @@ from stages.shared.methods import Method
 from stages.shared.params import pick
 from stages.shared.tables import Table, read_classes, read_manifest
 
-DATA, SOURCES, PLAN = Path("data/download"), Path("data/subsample"), Path("data/plan/plan.csv")
+DOWNLOAD, SUBSAMPLE, PLAN = Path("data/download"), Path("data/subsample"), Path("data/plan/plan.csv")
 PARAMS = "params.yaml"  # as dvc.lock calls it
 PHOTOS = 16  # images that stand for all of them
 
@@ -76,7 +76,7 @@ def count(tree: Tree, path: Path) -> Counts:
     plan.check_choice(chosen.mode, planning.synth)
     images = read_images() if made(["download"], tree) else list_images(data)
     if made(["download", "subsample", "method", "plan"], tree):
-        return Counts(images, len(read_manifest(SOURCES)), read_rows(), chosen)
+        return Counts(images, len(read_manifest(SUBSAMPLE)), read_rows(), chosen)
     rows = spread_rows(subsample.wanted_sizes(images.per_class, choice.subset))
     classes = len(images.per_class)
     near = any_neighbours(classes) if planning.synth.pairing == "adjacent" else None
@@ -106,13 +106,13 @@ def find(tree: Tree, place: str) -> Any:
 
 def read_images() -> Images:
     """What `dvc repro download` has put there."""
-    classes = len(read_classes(DATA))
-    train, test, ood = (read_manifest(DATA / name, classes=classes) for name in ("train", "test", "ood"))
+    classes = len(read_classes(DOWNLOAD))
+    train, test, ood = (read_manifest(DOWNLOAD / name, classes=classes) for name in ("train", "test", "ood"))
     per_class = np.bincount(train["label"], minlength=classes)
-    table = Table(DATA / "train", train.iloc[np.linspace(0, len(train) - 1, PHOTOS).astype(int)])
+    table = Table(DOWNLOAD / "train", train.iloc[np.linspace(0, len(train) - 1, PHOTOS).astype(int)])
     photos = [table.read(row) for row in range(len(table))]
     stored = sum(int(rows["size"].sum()) for rows in (train, test, ood))
-    return Images(per_class, len(test), len(ood), f"counted in {DATA}", photos, stored, 0)
+    return Images(per_class, len(test), len(ood), f"counted in {DOWNLOAD}", photos, stored, 0)
 
 
 def list_images(data: download.Data) -> Images:
@@ -161,4 +161,4 @@ def any_neighbours(classes: int) -> np.ndarray:
 def read_rows() -> pd.DataFrame:
     from stages.shared.translation import read_plan  # here: it imports diffusers, and few calls need it
 
-    return read_plan(PLAN, read_manifest(SOURCES))
+    return read_plan(PLAN, read_manifest(SUBSAMPLE))

@@ -67,7 +67,7 @@ class Gauge:
             return torch.cuda.max_memory_allocated(device())
         self._done.set()
         self._watcher.join()
-        return max(self._peak, 0)
+        return max(self._peak, self.now(), 0)
 
     def _watch(self, done: threading.Event) -> None:
         while not done.wait(POLL):
@@ -157,7 +157,9 @@ def measure(name: str, run: Run, batch: int, seconds: float, gauge: Gauge, least
     `least` images and double them as far as `seconds` and the memory go.
     """
     least = min(least, batch)
-    return (descend if gauge.on_gpu else climb)(name, run, batch, seconds, gauge, least)
+    if gauge.on_gpu:
+        return descend(name, run, batch, seconds, gauge, least)
+    return climb(run, batch, seconds, gauge, least)
 
 
 def descend(name: str, run: Run, batch: int, seconds: float, gauge: Gauge, least: int) -> Rate:
@@ -178,7 +180,7 @@ def descend(name: str, run: Run, batch: int, seconds: float, gauge: Gauge, least
         size = max(size // 2, least)
 
 
-def climb(name: str, run: Run, batch: int, seconds: float, gauge: Gauge, least: int) -> Rate:
+def climb(run: Run, batch: int, seconds: float, gauge: Gauge, least: int) -> Rate:
     """A size's first call measures memory; its time counts only where there is none for a second."""
     ends, size, following = time.perf_counter() + seconds, 0, least
     while following > size:

@@ -113,7 +113,7 @@ def show_rates(task: Task) -> str:
         ["loading, of a real one", show_time(rates.real.seconds), f"by {rates.real.workers} workers", ""],
         ["loading, of a synthetic one", show_time(rates.synthetic.seconds), f"by {rates.real.workers} workers", ""],
     ]
-    return f"On {rates.machine}; memory is {rates.memory}:\n\n{align(rows)}"
+    return f"On {rates.machine}; memory is {rates.memory_meaning}:\n\n{align(rows)}"
 
 
 def show_rate(name: str, rate: Rate | None) -> list[str]:

@@ -17,7 +17,7 @@ from stages.shared.classifier import Train, make_loader
 from stages.shared.diffusion import square
 from stages.shared.runtime import workers
 from stages.shared.tables import Table, encode_png, write_table
-from stages.shared.training_data import Data, Epoch, Pictures, Pool, augmenter, draw_epoch
+from stages.shared.training_data import Data, Epoch, Pictures, Pool, augmenter, draw_epoch, fits
 
 PHOTO = (500, 400)  # width and height in pixels of the picture that stands for a dataset's
 SMOOTHNESS = 1.5  # amplitudes fall with frequency to this power: PNG then needs 1.7 bytes a pixel, as of a photograph
@@ -27,9 +27,10 @@ CHUNK, WAVES, ROUNDS = 8, 3, 3  # images a worker decodes at a time; how often; 
 class Loading(NamedTuple):
     """What it costs to decode and augment training images by all workers together."""
 
-    seconds: float  # an image
+    seconds: float  # an image of an epoch
     start: float  # seconds until the workers of an epoch are at work
     workers: int
+    once: float = 0.0  # seconds an image, before the first epoch, where decoded pictures are kept
 
 
 def draw_photo(width: int, height: int) -> bytes:
@@ -76,10 +77,12 @@ def rows_to_load(params: Train) -> int:
     return CHUNK * WAVES * max(workers(params.resolution), 1)
 
 
-def time_loading(table: Table, params: Train) -> Loading:
-    """The classifier's own loader, on the pictures of a table; small ones it keeps decoded, and only augments."""
-    count, rows = workers(params.resolution), rows_to_load(params)
-    data = Data(Pool(Pictures(head(table, rows), params.resize), torch.ones(rows, 1)))
+def time_loading(table: Table, params: Train, images: int) -> Loading:
+    """The classifier's own loader, on a table that stands for one of so many images: what fits is decoded once."""
+    count, rows, kept = workers(params.resolution), rows_to_load(params), fits(images, params.resize)
+    began = time.perf_counter()
+    data = Data(Pool(Pictures(head(table, rows), params.resize, kept), torch.ones(rows, 1)))
+    once = (time.perf_counter() - began) / rows if kept else 0.0
     augment = augmenter(params.augmentation, params.resolution, params.padding)
     batches = np.arange(rows).reshape(-1, CHUNK).tolist()
     rounds = []
@@ -88,7 +91,7 @@ def time_loading(table: Table, params: Train) -> Loading:
         began = time.perf_counter()
         arrivals = [time.perf_counter() - began for _ in make_loader(dataset, batches, params.resolution)]
         rounds.append(steady(arrivals, count))
-    return Loading(median(seconds for seconds, _ in rounds), median(start for _, start in rounds), count)
+    return Loading(median(seconds for seconds, _ in rounds), median(start for _, start in rounds), count, once)
 
 
 def steady(arrivals: list[float], count: int) -> tuple[float, float]:

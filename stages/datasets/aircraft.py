@@ -17,7 +17,7 @@ ROOT = "fgvc-aircraft-2013b/data"
 
 
 def read_aircraft(place: Place) -> Dataset:
-    """Raises BadInput for an archive that cannot be had, or an image that cannot be read."""
+    """Raises BadInput for an archive that cannot be fetched, or an image that cannot be read."""
     tar = Tar(fetch([AIRCRAFT], place)[0])
     classes, parts = list_images(tar)
     return assemble(classes, {name: Listed(label_rows(part), tar.members(part)) for name, part in parts.items()})

@@ -17,7 +17,7 @@ TEST_LABELS = Archive("cars_test_annos_withlabels.mat", f"{SITE}car196/", "md5:b
 
 
 def read_cars(place: Place) -> Dataset:
-    """Raises BadInput for an archive that cannot be had, or an image that cannot be read."""
+    """Raises BadInput for an archive that cannot be fetched, or an image that cannot be read."""
     train, test, devkit, labels = fetch([TRAIN, TEST, DEVKIT, TEST_LABELS], place)
     kit = Tar(devkit)
     parts = {

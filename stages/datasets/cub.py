@@ -19,7 +19,7 @@ ROOT = "CUB_200_2011"
 
 
 def read_cub(place: Place, waterbirds: bool) -> Dataset:
-    """Raises BadInput for an archive that cannot be had, or an image that cannot be read."""
+    """Raises BadInput for an archive that cannot be fetched, or an image that cannot be read."""
     paths = fetch([CUB, WATERBIRDS] if waterbirds else [CUB], place)
     cub = Tar(paths[0])
     classes, rows = list_images(cub)

@@ -13,7 +13,7 @@ LISTS = Archive("lists.tar", SITE, "sha256:34b47cacd9a98b5d150e084f24d29391c084c
 
 
 def read_dogs(place: Place) -> Dataset:
-    """Raises BadInput for an archive that cannot be had, or an image that cannot be read."""
+    """Raises BadInput for an archive that cannot be fetched, or an image that cannot be read."""
     images, lists = map(Tar, fetch([IMAGES, LISTS], place))
     classes, parts = list_images(lists)
     return assemble(classes, {name: Listed(label_rows(part), images.members(part)) for name, part in parts.items()})

@@ -33,7 +33,7 @@ CLASSES = " ".join(NAMES.split()).split(", ")
 
 
 def read_flowers(place: Place) -> Dataset:
-    """Raises BadInput for an archive that cannot be had, or an image that cannot be read."""
+    """Raises BadInput for an archive that cannot be fetched, or an image that cannot be read."""
     images, labels = fetch([IMAGES, LABELS], place)
     tar, parts = Tar(images), split_images(read_mat(labels.read_bytes())["labels"])
     return assemble(CLASSES, {name: Listed(label_rows(part), tar.members(part)) for name, part in parts.items()})

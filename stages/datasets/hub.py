@@ -33,7 +33,7 @@ class Hub(Section):
 
     @field_validator("revision")
     @classmethod
-    def is_a_commit(cls, revision: str | None) -> str | None:
+    def check_revision(cls, revision: str | None) -> str | None:
         if revision is not None and not COMMIT.fullmatch(revision):
             raise ValueError("a branch or a tag moves; give the 40 hex digits of a commit")
         return revision
@@ -48,9 +48,6 @@ class HubImage(NamedTuple):
 
     def __str__(self) -> str:
         return f"params.yaml: data.hub: row {self.row} of split {self.split}"
-
-    def is_file(self) -> bool:
-        return True
 
     def read_bytes(self) -> bytes:
         cell = self.column[self.row]
@@ -91,7 +88,8 @@ def _load(datasets: Any, hub: Hub, folder: Path | None, split: str | None) -> An
         part = datasets.load_dataset(**source, split=split, cache_dir=str(home() / "hub"))
     except Exception as error:  # the library raises what its parts raise
         reason = shortened(" ".join(str(error).split()) or type(error).__name__, 300)
-        raise BadInput(f"params.yaml: data.hub: {hub.id} at {hub.revision}: {split} cannot be had ({reason})") from None
+        where = f"params.yaml: data.hub: {hub.id} at {hub.revision}"
+        raise BadInput(f"{where}: {split} cannot be fetched ({reason})") from None
     for name in (hub.image, hub.label):
         if name not in part.column_names:
             raise BadInput(f"params.yaml: data.hub: no column {name}; choose of {', '.join(part.column_names)}")

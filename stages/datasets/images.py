@@ -30,8 +30,6 @@ WINDOW = 64  # images in memory at a time
 class ImageFile(Protocol):
     """A Path, or whatever lies inside an archive; `str()` is what messages call it."""
 
-    def is_file(self) -> bool: ...
-
     def read_bytes(self) -> bytes: ...
 
 
@@ -66,7 +64,7 @@ def _check(path: ImageFile) -> None:
 @contextmanager
 def _opened(path: ImageFile) -> Iterator[tuple[bytes, Image.Image]]:
     """The file's bytes and its picture, of an animation the first; whatever fails inside is the file's fault."""
-    if not path.is_file():  # a pipe would never end; a link may lead nowhere
+    if isinstance(path, Path) and not path.is_file():  # a pipe would never end; a link may lead nowhere
         raise BadInput(f"{path}: is not a file; remove or replace it")
     content = b""
     try:

@@ -39,9 +39,6 @@ class Member(NamedTuple):
     def __str__(self) -> str:
         return f"{self.tar.path}: {self.name}"
 
-    def is_file(self) -> bool:
-        return True
-
     def read_bytes(self) -> bytes:
         return self.tar.read(self.name)
 

@@ -73,7 +73,7 @@ def _refuse(url: str, response) -> None:
 
 def _write(response, part: Path, name: str) -> None:
     have, coming = _size(part), response.headers.get("Content-Length")
-    total = have + int(coming) if coming and coming.isdigit() else None
+    total = have + int(coming) if coming and coming.isdecimal() else None
     with (
         part.open("ab") as file,
         tqdm(desc=name, total=total, initial=have, unit="B", unit_scale=True, unit_divisor=1024) as bar,

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,9 +11,9 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from stages.shared.checkpoint import load_checkpoint, save_checkpoint
-from stages.shared.runtime import device
 
 CHECKPOINT_SECONDS = 300
+Parts = dict[str, Any]  # what has a state_dict, by its name in the checkpoint
 
 
 def train(
@@ -31,32 +32,39 @@ def train(
     optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=1e-4, betas=(0.9, 0.99))
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.999))
     ramp = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda k: min(1, (k + 1) / 100, 3 * (steps - k) / steps))
-    state = nn.ModuleDict({"model": model, "average": average})
-    curve, first = [], 0
-    if path.exists():
-        saved = load_checkpoint(path, device())
-        state.load_state_dict(saved["state"])
-        optimizer.load_state_dict(saved["optimizer"])
-        ramp.load_state_dict(saved["ramp"])
-        curve, first = saved["curve"], saved["step"]
+    networks = nn.ModuleDict({"model": model, "average": average})
+    parts: Parts = {"state": networks, "optimizer": optimizer, "ramp": ramp}
+    curve, first = resume(path, parts) if path.exists() else ([], 0)
     losses, last_save = [], time.monotonic()
     bar = tqdm(range(first, steps), initial=first, total=steps, desc=path.stem, mininterval=10)
     for step in bar:
-        value = loss(torch.Generator().manual_seed(seed * 10**6 + step))
-        optimizer.zero_grad()
-        value.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
+        losses.append(descend(model, optimizer, loss(torch.Generator().manual_seed(seed * 10**6 + step))))
         ramp.step()
         average.update_parameters(model)
-        losses.append(value.detach())
         if len(losses) == 100:
             curve.append(round(float(torch.stack(losses).mean()), 5))
             bar.set_postfix(loss=curve[-1])
             losses.clear()
         if step + 1 == steps or (not losses and time.monotonic() - last_save > CHECKPOINT_SECONDS):
             last_save = time.monotonic()
-            saved = {"state": state.state_dict(), "optimizer": optimizer.state_dict(), "ramp": ramp.state_dict()}
-            save_checkpoint({**saved, "curve": curve, "step": step + 1}, path)
+            states = {name: part.state_dict() for name, part in parts.items()}
+            save_checkpoint({**states, "curve": curve, "step": step + 1}, path)
     model.load_state_dict(average.module.state_dict())
     return curve
+
+
+def resume(path: Path, parts: Parts) -> tuple[list[float], int]:
+    """Put the parts where the checkpoint has them; returns its loss curve and the next step."""
+    saved = load_checkpoint(path)
+    for name, part in parts.items():
+        part.load_state_dict(saved[name])
+    return saved["curve"], saved["step"]
+
+
+def descend(model: nn.Module, optimizer: torch.optim.Optimizer, loss: Tensor) -> Tensor:
+    """One step down the clipped gradient."""
+    optimizer.zero_grad()
+    loss.backward()
+    nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    optimizer.step()
+    return loss.detach()

@@ -17,10 +17,13 @@ def save_checkpoint(state: dict[str, Any], path: Path) -> None:
     path.with_suffix(".new").replace(path)
 
 
-def load_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
-    """Nothing in it is run, as a pickle's content would be; raises BadInput for what is none of ours."""
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Loads tensors only, never code, to the CPU; raises BadInput for any other file.
+
+    To the CPU, since AdamW would wait for a GPU at every step if its counter of steps lay there.
+    """
     try:
-        return torch.load(path, map_location=device, weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # of many types: not a zip, truncated, or an object that is no tensor
         reason = " ".join(str(error).split()).partition(".")[0][:120]
-        raise BadInput(f"{path}: is no checkpoint ({reason}); remove it, then run again") from None
+        raise BadInput(f"{path}: is not a checkpoint ({reason}); remove it, then run again") from None

@@ -52,7 +52,7 @@ class Train(Section):
     trials: int = Field(ge=1)
 
     @model_validator(mode="after")
-    def _fits(self) -> "Train":
+    def check_resolution(self) -> "Train":
         """A crop lies inside the padded image, and a ViT's patches fill it."""
         if self.augmentation == "crop" and self.resolution > self.resize + 2 * self.padding:
             raise ValueError("resolution must be at most resize + 2 * padding; enlarge train.resize or train.padding")
@@ -80,7 +80,7 @@ class RealParams(Section):
 
     @field_validator("arm")
     @classmethod
-    def _scheduled(cls, arm: RealArm, info: ValidationInfo) -> RealArm:
+    def check_schedule(cls, arm: RealArm, info: ValidationInfo) -> RealArm:
         """DRW sets in at the step schedule's first milestone; CMO rests in the first epochs and in the last."""
         if "train" not in info.data:
             return arm
@@ -120,7 +120,7 @@ def save_state(state: State, path: Path) -> None:
 
 
 def restore_state(state: State, path: Path) -> None:
-    saved = load_checkpoint(path, device())
+    saved = load_checkpoint(path)
     state["network"].load_state_dict(saved["network"])
     state["optimizer"].load_state_dict(saved["optimizer"])
     state["history"] = saved["history"]
@@ -152,6 +152,7 @@ def train_epoch(state: State, data: Data, epoch: int, params: RealParams, seed: 
     draws = draw_epoch(seed, epoch, data, len(batches), probability)
     dataset = Epoch(data, draws, augmenter(options.augmentation, options.resolution, options.padding))
     weights = class_weights(data.class_sizes(), epoch, options.epochs) if arm.reweight == "drw" else None
+    weights = None if weights is None else weights.to(device())
     read = add_patches(batches, draws) if arm.mix == "cmo" else batches
     state["network"].train()
     sums, rate = torch.zeros(2, device=device()), 0.0
@@ -182,6 +183,13 @@ def train_trial(
             save_state(state, checkpoint)
             saved = time.monotonic()
         advance(1)
+    return state
+
+
+def load_trial(params: RealParams, classes: int, checkpoint: Path) -> State:
+    """What `train_trial` has left."""
+    state = new_state(params, classes, params.seed)
+    restore_state(state, checkpoint)
     return state
 
 

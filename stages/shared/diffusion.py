@@ -54,10 +54,18 @@ def load_base(base: Pretrained, dtype: torch.dtype | None = None) -> Pipeline:
     pipeline.set_progress_bar_config(disable=True)
     for model in (pipeline.unet, pipeline.vae, *(encoder for _, encoder in encoders(pipeline))):
         model.requires_grad_(False).eval()
-    if family is StableDiffusionXLPipeline and pipeline.dtype == torch.float16 and pipeline.vae.config.force_upcast:
-        pipeline.vae.to(torch.float32)  # its activations overflow in fp16
+    if family is StableDiffusionXLPipeline:
+        fit_into_memory(pipeline)
     pipeline.unet.to(memory_format=torch.channels_last)
     return pipeline.to(device())
+
+
+def fit_into_memory(pipeline: StableDiffusionXLPipeline) -> None:
+    """At 1024 pixels: an image at a time through the autoencoder, and activations computed anew for the gradients."""
+    if pipeline.dtype == torch.float16 and pipeline.vae.config.force_upcast:
+        pipeline.vae.to(torch.float32)  # its activations overflow in fp16
+    pipeline.vae.enable_slicing()
+    pipeline.unet.enable_gradient_checkpointing()
 
 
 def find_family(base: Pretrained, index: dict[str, Any]) -> Any:

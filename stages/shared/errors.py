@@ -1,4 +1,4 @@
-"""What the user must mend, said in one line."""
+"""What the user must fix, said in one line."""
 
 
 class BadInput(SystemExit):

@@ -21,10 +21,10 @@ def load_inception() -> torch.nn.Module:
         raise BadInput(f"{LEAF}: inception needs torch-fidelity; `pip install torch-fidelity`, or set clip") from None
     try:
         network = FeatureExtractorInceptionV3("inception-v3-compat", [LAYER])
-    except Exception as error:  # an unreachable host, or a file that is no checkpoint, which raises anything
+    except Exception as error:  # an unreachable host, or a file that is not a checkpoint, which raises anything
         reason = " ".join(str(error).split())[:200]
         raise BadInput(
-            f"{LEAF}: inception's weights cannot be had ({reason}); "
+            f"{LEAF}: inception's weights cannot be fetched ({reason}); "
             f"put {URL_INCEPTION_V3} into {torch.hub.get_dir()}/checkpoints/, or set clip"
         ) from None
     return network.to(device())

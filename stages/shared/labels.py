@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from stages.shared.pretrained import Pretrained
-from stages.shared.soft_weights import target_weight
+from stages.shared.soft_weights import target_share
 from stages.shared.tables import Table
 
 
@@ -24,12 +24,11 @@ def target_labels(rows: pd.DataFrame, classes: int) -> Tensor:
 def soft_labels(rows: pd.DataFrame, gamma: float | list[float], strengths: list[float], classes: int) -> Tensor:
     """Eq. 3, (n, classes): (1 - s^gamma) of the source's class and s^gamma of the target's.
 
-    s^gamma goes to the target, as in Table 6's caption and the official code; the text below Eq. 3 has it reversed.
     An image without a reference has source -1, and is all target. A list of gammas has one for each of `strengths`.
     """
-    weight = torch.tensor(target_weight(rows["strength"].to_numpy(float), gamma, strengths)).float()[:, None]
+    share = torch.tensor(target_share(rows, gamma, strengths)).float()[:, None]
     source = np.where(rows["source_label"] < 0, rows["target_label"], rows["source_label"])
-    return (1 - weight) * one_hot(torch.tensor(source), classes) + weight * target_labels(rows, classes)
+    return (1 - share) * one_hot(torch.tensor(source), classes) + share * target_labels(rows, classes)
 
 
 def clip_labels(images: Table, real: Table, classes: int, clip: Pretrained) -> Tensor:

@@ -38,6 +38,11 @@ METHODS: dict[Name, Method] = {
     "da-fusion": Method("ti", "aug", (0.25, 0.5, 0.75, 1.0)),  # Sec. 4.2, after Trabucco et al., 2023
 }
 NAMES: tuple[Name, ...] = get_args(Name)
+TITLES: dict[Name, str] = {  # as in the paper's tables
+    "diff-mix": "Diff-Mix", "diff-aug": "Diff-Aug", "diff-gen": "Diff-Gen",
+    "real-mix": "Real-Mix", "real-aug": "Real-Aug", "real-gen": "Real-Gen",
+    "real-guidance": "Real-guidance", "real-filtering": "Real-filtering", "da-fusion": "DA-Fusion",
+}  # fmt: skip
 
 
 def read_strategy(folder: Path = RESOLVED) -> Strategy:

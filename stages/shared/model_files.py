@@ -91,9 +91,9 @@ def read_index(section: str, model: Pretrained, name: str) -> dict[str, Any]:
 
 
 def find_folder(section: str, model: Pretrained, wanted: list[File]) -> Path:
-    """The folder with all of the model's files; a hub's model's lies in its cache, and only what lacks is fetched.
+    """The folder with all of the model's files; a hub's model's lies in its cache, and only what is missing is fetched.
 
-    A cache that is whole needs no network. Raises BadInput where files lack and cannot be had.
+    A cache that is whole needs no network. Raises BadInput where files are missing and cannot be fetched.
     """
     if os.path.isdir(model.id):
         check_files(section, model.id, wanted)
@@ -148,7 +148,7 @@ def unavailable(section: str, model: Pretrained, wanted: list[File], lacking: li
     return BadInput(
         f"{place(section, model)} is not whole in the cache, and the hub does not give the rest (there is no network, "
         f"or the commit has no such files); with a network run `hf download {model.id} --revision {model.revision} "
-        f"--include {include} --local-dir FOLDER`, then name that folder here; what lacks: {'; '.join(lacking)}"
+        f"--include {include} --local-dir FOLDER`, then name that folder here; missing: {'; '.join(lacking)}"
     )
 
 

@@ -30,7 +30,7 @@ class Loader(yaml.SafeLoader):
         node = super().compose_mapping_node(anchor)
         keys = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
         if twice := [key for key, count in keys.items() if count > 1]:
-            raise yaml.YAMLError(f"line {node.start_mark.line + 1}: {quoted(twice[0])} stands there twice")
+            raise yaml.YAMLError(f"line {node.start_mark.line + 1}: {quoted(twice[0])} appears twice")
         return node
 
 
@@ -66,7 +66,7 @@ def read(path: Path = PATH) -> dict[str, Any]:
         tree = yaml.load(path.read_text(encoding="utf-8"), Loader)  # a SafeLoader
     except Exception as error:  # OSError, YAMLError, and whatever a value's constructor raises: !!int a, 2026-99-99
         reason = shortened(" ".join(str(error).split()) or type(error).__name__)
-        raise BadInput(f"{path}: cannot be read ({reason}); mend it, or copy a file of presets/") from None
+        raise BadInput(f"{path}: cannot be read ({reason}); fix it, or copy a file of presets/") from None
     if not isinstance(tree, dict):
         raise BadInput(f"{path}: holds no parameters; copy a file of presets/ over it")
     _check_node(tree, "", path, {})
@@ -74,9 +74,9 @@ def read(path: Path = PATH) -> dict[str, Any]:
 
 
 def _check_node(node: Any, place: str, path: Path, inside: dict[int, bool]) -> None:
-    """Raises BadInput for what no leaf can be: a key that is no word, text for no eye, a number beyond 64 bits.
+    """Raises BadInput for a key that is not a string, text with unprintable characters, a number beyond 64 bits.
 
-    `inside`: nodes by identity, so that aliases of aliases are looked at once, and whether they are still open.
+    `inside`: by each node's id whether it is still being visited (else a cycle) or done (an alias, looked at once).
     """
     if isinstance(node, str) and CONTROL.search(node):
         raise BadInput(f"{path}: {place}: {quoted(node)} holds a character that cannot be printed; take it out")

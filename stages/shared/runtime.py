@@ -2,7 +2,8 @@
 
 DIFFMIX_DEVICE      cpu, cuda, cuda:1, mps         (default: the first GPU, else the CPU)
 DIFFMIX_PRECISION   fp32, fp16, bf16               (default: fp16 on a GPU, fp32 on a CPU, for synthesis and CLIP;
-                                                    bf16 on a GPU that has it, else fp32, for whatever is trained)
+                                                    bf16 on a GPU that has it, else fp32, for whatever is trained,
+                                                    also where this says fp16)
 DIFFMIX_WORKERS     processes that decode images   (default: by cores for large images, none for small ones)
 DIFFMIX_CHECKPOINT  seconds between checkpoints    (default: 60)
 DIFFMIX_DETERMINISTIC  0 lets a GPU take kernels whose last bits differ from run to run (default: 1)
@@ -15,6 +16,7 @@ cores: every process has the same threads, and how many images a forward pass ho
 import os
 
 import torch
+from torch import Tensor
 
 from stages.shared.errors import BadInput
 
@@ -43,16 +45,21 @@ def precision() -> torch.dtype:
 
 
 def training_precision() -> torch.dtype:
-    """Of what is trained: gradients need fp32's range, which bf16 has, but not fp16; GPUs since Ampere have bf16."""
-    if "DIFFMIX_PRECISION" in os.environ:
-        return torch.bfloat16 if precision() == torch.bfloat16 else torch.float32
+    """Of what is trained: gradients need fp32's range, which bf16 has, but not fp16, whoever asks for it."""
+    if "DIFFMIX_PRECISION" in os.environ and precision() != torch.float16:
+        return precision()
     native = device().type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     return torch.bfloat16 if native else torch.float32
 
 
 def workers(resolution: int) -> int:
     """Decoding 32 pixels costs less than shipping them between processes."""
-    return _count("DIFFMIX_WORKERS", 0 if resolution < 128 else min(8, os.cpu_count() or 1))
+    return _count("DIFFMIX_WORKERS", 0 if resolution < 128 else min(8, cores()))
+
+
+def cores() -> int:
+    """Those that this process may use: a cluster's scheduler binds it to some of the machine's."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def checkpoint_seconds() -> int:
@@ -61,9 +68,14 @@ def checkpoint_seconds() -> int:
 
 def _count(name: str, default: int) -> int:
     text = os.environ.get(name, str(default))
-    if not (text.isascii() and text.isdigit()):
+    if not text.isdecimal():
         raise BadInput(f"{name}: {text!r} is not a whole number of at least 0; unset it for the default")
     return int(text)
+
+
+def to_device(tensor: Tensor, place: torch.device) -> Tensor:
+    """A copy that does not wait for the GPU, as one from unpinned memory would."""
+    return tensor.pin_memory().to(place, non_blocking=True) if place.type == "cuda" else tensor.to(place)
 
 
 def seed_everything(seed: int) -> None:
@@ -74,8 +86,9 @@ def seed_everything(seed: int) -> None:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS needs for that
     fix_threads()
     torch.manual_seed(seed)
-    strict = device().type == "cuda" and os.environ.get("DIFFMIX_DETERMINISTIC", "1") != "0"
-    torch.use_deterministic_algorithms(True, warn_only=not strict)
+    on_gpu = device().type == "cuda"
+    free = on_gpu and os.environ.get("DIFFMIX_DETERMINISTIC", "1") == "0"
+    torch.use_deterministic_algorithms(not free, warn_only=not on_gpu)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # nothing reads it
 
 

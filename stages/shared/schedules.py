@@ -54,5 +54,5 @@ def cross_entropy(outputs: Tensor, labels: Tensor, weights: Tensor | None) -> Te
     by its class's weight, above and below the fraction line."""
     if weights is None:
         return F.cross_entropy(outputs, labels)
-    shares = weights.to(outputs.device) * labels
+    shares = weights * labels
     return -(shares * outputs.log_softmax(1)).sum() / shares.sum()

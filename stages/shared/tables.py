@@ -97,7 +97,7 @@ def read_manifest(
     if missing:
         raise BadInput(f"{path}: column {missing[0]!r} is missing; {REMAKE}")
     if rows["key"].duplicated().any():
-        raise BadInput(f"{path}: key {rows.loc[rows['key'].duplicated(), 'key'].iloc[0]!r} stands there twice")
+        raise BadInput(f"{path}: key {rows.loc[rows['key'].duplicated(), 'key'].iloc[0]!r} appears twice")
     _check_columns(rows, path, classes)
     return rows
 
@@ -236,5 +236,5 @@ def read_classes(folder: Path) -> pd.DataFrame:
             raise BadInput(f"{path}: line {row + 2}: must be class {row} with token {token_name(row)}; {cure}")
     twice = classes["name"].duplicated()
     if twice.any():
-        raise BadInput(f"{path}: class {shown(classes.loc[twice, 'name'].iloc[0])} stands there twice; {cure}")
+        raise BadInput(f"{path}: class {shown(classes.loc[twice, 'name'].iloc[0])} appears twice; {cure}")
     return classes

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stages.shared.runtime import BATCH
+from stages.shared.runtime import BATCH, to_device
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,6 @@ def predict(pipeline: Any, latents: Tensor, times: Tensor, text: Text) -> Tensor
     known = None
     if text.pooled is not None:
         height, width = (side * pipeline.vae_scale_factor for side in latents.shape[-2:])
-        sizes = text.pooled.new_tensor([height, width, 0, 0, height, width])
-        known = {"text_embeds": text.pooled, "time_ids": sizes.expand(len(latents), -1)}
+        sizes = torch.tensor([height, width, 0, 0, height, width], dtype=text.pooled.dtype)
+        known = {"text_embeds": text.pooled, "time_ids": to_device(sizes, latents.device).expand(len(latents), -1)}
     return pipeline.unet(latents, times, encoder_hidden_states=text.states, added_cond_kwargs=known).sample

@@ -4,6 +4,8 @@ Whatever is random in an epoch is drawn from (seed, epoch) before it starts, so 
 number of workers nor on an interruption.
 """
 
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -22,17 +24,24 @@ from stages.shared.tables import Table
 
 Augmentation = Literal["crop", "resized-crop"]
 SYNTHETIC_COLUMNS = ["source_label", "target_label", "strength"]
-SMALL = 128  # pixels: smaller images are decoded once and kept
+KEPT = 2 * 2**30  # bytes of decoded pictures of a table
 JITTER = 0.4  # of brightness, contrast and saturation
 
 
-class Pictures:
-    """The images of a table as bytes (3, size, size), squeezed into a square as the paper does."""
+def fits(rows: int, size: int) -> bool:
+    """Whether so many pictures can be decoded once and kept, as a small dataset's can: else they are in each epoch."""
+    return 3 * size**2 * rows <= KEPT
 
-    def __init__(self, table: Table, size: int):
+
+class Pictures:
+    """The images of a table as bytes (3, size, size), squeezed into a square as the paper does; kept where they fit."""
+
+    def __init__(self, table: Table, size: int, keep: bool | None = None):
         self.table, self.size = table, size
-        rows = range(len(table)) if size < SMALL else []
-        self.kept = [self._decode(row) for row in tqdm(rows, desc="decode", disable=len(table) < 1000)]
+        rows = range(len(table)) if keep or (keep is None and fits(len(table), size)) else []
+        bar = partial(tqdm, desc="decode", total=len(rows), disable=len(rows) < 1000)
+        with ThreadPoolExecutor() as pool:
+            self.kept = list(bar(pool.map(self._decode, rows)))
 
     def __len__(self) -> int:
         return len(self.table)
@@ -89,8 +98,10 @@ def synthetic_pool(table: Table, labels: Tensor, resize: int, smoothing: float) 
 
 
 class Draws(NamedTuple):
-    """One epoch's chance. By position: the row of each pool (synthetic: -1 for none) and the augmentation's seed; the
-    second half of the positions are the patches that CMO pastes on the first. By batch: the mixer's seed, -1 for none.
+    """All random draws of one epoch.
+
+    By position: the row of each pool (synthetic: -1 for none) and the augmentation's seed; the second half of the
+    positions are the patches that CMO pastes on the first. By batch: the mixer's seed, -1 for none.
     """
 
     real: np.ndarray
@@ -100,7 +111,7 @@ class Draws(NamedTuple):
 
 
 def draw_epoch(seed: int, epoch: int, data: Data, batches: int, mix_probability: float) -> Draws:
-    """Shuffle the real rows and, with probability p, put a uniformly drawn synthetic row in their place (Sec. 4)."""
+    """Shuffle the real rows and, with probability p, put a uniformly drawn synthetic row in their place (Sec. 4.1)."""
     random, rows = np.random.default_rng([seed, epoch]), len(data.real.labels)
     shuffled = random.permutation(rows)
     replaced = random.random(rows) < data.p

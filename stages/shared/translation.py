@@ -21,7 +21,7 @@ from stages.shared.prompts import Strategy, class_prompts
 from stages.shared.tables import TEXT, Table
 from stages.shared.text import Text, encode_prompts, predict
 
-PLAN, SOURCES, DATA = Path("data/plan/plan.csv"), Path("data/subsample"), Path("data/download")
+DOWNLOAD, SUBSAMPLE, PLAN = Path("data/download"), Path("data/subsample"), Path("data/plan/plan.csv")
 FINETUNED = Path("data/finetune")
 PLAN_COLUMNS = ["key", "source_key", "source_label", "target_label", "strength", "seed"]
 
@@ -96,25 +96,40 @@ def translate(
     sampling: Sampling,
     generators: list[torch.Generator],
 ) -> list[Image.Image]:
-    """Noise the references to `strength` and denoise them under their prompts (SDEdit); None starts from noise.
+    """Noise the references to `strength` and denoise them under their prompts (SDEdit, Eq. 2); None starts from noise.
 
     references: unscaled latents (n, c, h, w); text: the images' prompts and, last, the empty one. At least one reverse
-    step is taken, also where int(T * s) is 0. Under guidance the conditional half of a batch is its second.
+    step is taken, also where int(T * s) is 0.
     """
-    scheduler, unet = pipeline.scheduler, pipeline.unet
+    scheduler = pipeline.scheduler
     scheduler.set_timesteps(sampling.steps, device=pipeline.device)
-    first = sampling.steps - reverse_steps(sampling.steps, strength) if references is not None else 0
+    first = 0 if references is None else sampling.steps - reverse_steps(sampling.steps, strength)
     scheduler.set_begin_index(first)
-    side = sampling.resolution // pipeline.vae_scale_factor
+    times = scheduler.timesteps[first:]
+    noise = draw_noise(pipeline, sampling.resolution, generators)
+    latents = start(pipeline, references, noise, times)
+    return decode(pipeline, denoise(pipeline, latents, times, text, sampling.guidance_scale))
+
+
+def draw_noise(pipeline: Pipeline, resolution: int, generators: list[torch.Generator]) -> Tensor:
+    """Latents of noise, each image's from its own generator, on the CPU: the same on every device."""
+    side, unet = resolution // pipeline.vae_scale_factor, pipeline.unet
     shape = (1, unet.config.in_channels, side, side)
     noise = torch.cat([torch.randn(shape, generator=generator, dtype=unet.dtype) for generator in generators])
-    noise, times = noise.to(pipeline.device), scheduler.timesteps[first:]
+    return noise.to(pipeline.device)
+
+
+def start(pipeline: Pipeline, references: Tensor | None, noise: Tensor, times: Tensor) -> Tensor:
+    """The references' latents, scaled, as noisy as the first of the times asks for; without references noise alone."""
     if references is None:
-        latents = noise * scheduler.init_noise_sigma
-    else:
-        scaled = references.to(noise) * pipeline.vae.config.scaling_factor
-        latents = scheduler.add_noise(scaled, noise, times[:1].repeat(len(noise)))
-    guided = sampling.guidance_scale > 1
+        return noise * pipeline.scheduler.init_noise_sigma
+    scaled = references.to(noise) * pipeline.vae.config.scaling_factor
+    return pipeline.scheduler.add_noise(scaled, noise, times[:1].repeat(len(noise)))
+
+
+def denoise(pipeline: Pipeline, latents: Tensor, times: Tensor, text: Text, guidance_scale: float) -> Tensor:
+    """The sampler's steps; with guidance (Ho and Salimans, 2022) the conditional half of a batch is its second."""
+    scheduler, guided = pipeline.scheduler, guidance_scale > 1
     heard = text.guided() if guided else text.rows(slice(-1))
     for time in times:
         doubled = torch.cat([latents] * 2) if guided else latents
@@ -122,10 +137,14 @@ def translate(
         predicted = predict(pipeline, model_input, time, heard)
         if guided:
             free, conditional = predicted.chunk(2)
-            predicted = free + sampling.guidance_scale * (conditional - free)
+            predicted = free + guidance_scale * (conditional - free)
         latents = scheduler.step(predicted, time, latents, return_dict=False)[0]
-    decoded = pipeline.vae.decode((latents / pipeline.vae.config.scaling_factor).to(pipeline.vae.dtype)).sample
-    return pipeline.image_processor.postprocess(decoded, output_type="pil")
+    return latents
+
+
+def decode(pipeline: Pipeline, latents: Tensor) -> list[Image.Image]:
+    unscaled = (latents / pipeline.vae.config.scaling_factor).to(pipeline.vae.dtype)
+    return pipeline.image_processor.postprocess(pipeline.vae.decode(unscaled).sample, output_type="pil")
 
 
 def translate_rows(
@@ -155,5 +174,5 @@ def read_plan(path: Path, sources: pd.DataFrame) -> pd.DataFrame:
         raise BadInput(f"{path}: columns must be {', '.join(PLAN_COLUMNS)}; run `dvc repro -f plan`")
     unknown = set(plan["source_key"]) - set(sources["key"]) - {""}
     if unknown:
-        raise BadInput(f"{path}: source_key {min(unknown)!r} is not in {SOURCES}; run `dvc repro -f plan`")
+        raise BadInput(f"{path}: source_key {min(unknown)!r} is not in {SUBSAMPLE}; run `dvc repro -f plan`")
     return plan

@@ -82,7 +82,7 @@ def _writable(folder: Path) -> Iterator[None]:
         if reason is None:
             raise
         where = getattr(error, "filename", None) or folder
-        raise BadInput(f"{where}: {reason.lower()}; mend that and run again: what is finished is kept") from None
+        raise BadInput(f"{where}: {reason.lower()}; fix that and run again: what is finished is kept") from None
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """What each table of the paper takes, in hours of the paper's GPU: the table in docs/paper.md.
 
-    python -m experiments.estimating.tables        prints it
+    python -m experiments.estimating.paper_hours        prints it
 
 From what the paper says of an RTX 3090 (Sec. 7.5, Table 11), and for the classifiers from an assumed speed. Rows that
 share a fine-tuned model, images or an arm share them here, as they do by DVC's run cache.

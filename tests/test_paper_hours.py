@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from experiments.estimating.tables import (
+from experiments.estimating.paper_hours import (
     FORWARD,
     TABLES,
     mean_steps,
@@ -19,7 +19,7 @@ from tests.closure import ROOT
 
 
 def test_the_page_holds_what_is_computed():
-    assert table() in (ROOT / "docs/paper.md").read_text(), "run `python -m experiments.estimating.tables`"
+    assert table() in (ROOT / "docs/paper.md").read_text(), "run `python -m experiments.estimating.paper_hours`"
 
 
 def test_the_line_goes_through_table_11():
