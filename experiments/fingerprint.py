@@ -31,7 +31,7 @@ def fingerprint(stages: Stages, targets: Iterable[str], params: dict[str, Any], 
     values = {leaf: lookup(params, leaf) for leaf in leaves} | {"arms": params["arms"]}
     files = {str(path): digest(root / path) for path in sources(behind, stages, root)}
     if lookup({"data": {"name": None}} | params, "data.name") == "folder":
-        files["photos"] = list_photos(root / Path(str(lookup(params, "data.folder.path"))).expanduser())
+        files["photos"] = list_photos(root / str(lookup(params, "data.folder.path")))
     text = json.dumps([_sorted(definitions), values, files], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:DIGITS]
 
@@ -74,8 +74,9 @@ def touches(one: str, other: str) -> bool:
 
 
 def written(behind: Stages, stages: Stages) -> set[str]:
-    """The dependencies, files and folders, that are written by people, not by a stage."""
-    return {dep for stage in behind.values() for dep in stage.get("deps", []) if not makers(stages, dep)}
+    """The dependencies, files and folders, that are written by people, not by a stage; photos are apart."""
+    deps = {dep for stage in behind.values() for dep in stage.get("deps", [])}
+    return {dep for dep in deps if not dep.startswith("${") and not makers(stages, dep)}
 
 
 def sources(behind: Stages, stages: Stages, root: Path = Path()) -> list[Path]:
@@ -94,7 +95,7 @@ def sources(behind: Stages, stages: Stages, root: Path = Path()) -> list[Path]:
 def list_photos(folder: Path) -> str:
     """A digest of the files' names and sizes; thousands of photos are listed once for all rows."""
     if not folder.is_dir():
-        raise BadInput(f"data.folder.path: there is no folder {folder}; set it to the one with your photos")
+        raise BadInput(f"data.folder.path: there is no folder {folder}; name the one with your photos")
     files = [[path.relative_to(folder).as_posix(), path.stat().st_size] for path in folder.rglob("*") if path.is_file()]
     return hashlib.sha256(json.dumps(sorted(files)).encode()).hexdigest()
 

@@ -145,13 +145,12 @@ PASCAL = Preset(
 )  # fmt: skip
 PHOTOS = Preset(
     (
-        "# A folder of photos: six breeds of dogs at 64 pixels. Put your own folder at data.folder.path, "
-        "and its noun at metaclass.",
+        "# A folder of photos: six breeds of dogs at 64 pixels.",
+        "# Put your own into data/photos, or name another folder at data.folder.path; and their noun at metaclass.",
     ),
     {
         "data.name": "folder",
         "data.metaclass": "dog",
-        "data.folder.path": "photos",
         "subset.mode": "full",
         "synth.multiplier": Own(2, "synthetic images for each training image (5 in Sec. 4); few, for two cores"),
         "train.resize": 64,

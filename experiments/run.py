@@ -23,9 +23,9 @@ from experiments.watch import Watch
 from experiments.workspace import Workspace
 from stages.shared.errors import BadInput
 from stages.shared.params import read
+from stages.shared.work import INTERRUPTED
 
 WHOLE = ("claims", "table11")  # have no rows of their own
-INTERRUPTED = 130  # the shell's status of a process that Ctrl-C has ended
 
 
 def jobs() -> int:

@@ -116,7 +116,7 @@ def run(watch: Watch, jobs: int) -> None:
     watch.submit()
     watch.look(first=True)
     watch.start(jobs)
-    with tqdm(total=len(watch.waiting) + len(watch.ended), desc="run", unit="experiment") as bar:
+    with tqdm(total=len(watch.waiting) + len(watch.ended), desc="run", unit="experiment", smoothing=0) as bar:
         while watch.waiting:
             time.sleep(POLL)
             bar.set_postfix_str(", ".join(watch.look()))

@@ -24,6 +24,7 @@ from stages import (
     synthesize,
     train,
 )
+from stages.datasets.folder import find_root
 from stages.datasets.hub import COMMIT
 from stages.shared.errors import BadInput
 from stages.shared.model_files import CLIP, CLIP_INDEX, PIPELINE_INDEX, check_files, pipeline_files, read_index
@@ -32,6 +33,7 @@ from stages.shared.pretrained import Pretrained
 from stages.shared.translation import check_steps
 
 OUTPUT = Path("data/check/ok")
+EMBEDDED = "data/base"  # git's
 STAGES: tuple[Any, ...] = (
     download, subsample, method, finetune, plan, synthesize, filter, assess, attention, evaluate, report,
 )  # fmt: skip
@@ -93,6 +95,10 @@ def check_model(section: str, model: Pretrained, index: str) -> None:
     if os.path.isdir(model.id):  # unlike Path.is_dir, says no to a name that is too long
         content = read_index(section, model, index)
         check_files(section, model.id, CLIP if index == CLIP_INDEX else pipeline_files(content))
+    elif model.id.startswith(f"{EMBEDDED}/"):
+        raise BadInput(
+            f"{PATH}: {section}.id: there is no folder {model.id}; get it back with `git checkout {EMBEDDED}`"
+        )
     elif model.revision is None or not COMMIT.fullmatch(model.revision):
         raise BadInput(
             f"{PATH}: {section}.id: {quoted(model.id)} is no folder, and a hub id needs as its revision the 40 hex "
@@ -105,6 +111,7 @@ def main() -> None:
     check(tree)
     read_index("base", pick(finetune.Params, tree).base, PIPELINE_INDEX)  # of a hub's model: a few kB, once
     read_index("clip", pick(filter.Params, tree).clip, CLIP_INDEX)  # that it is there shows now, not after hours
+    find_root(tree["data"]["folder"]["path"])
     evaluate.check_orphans(evaluate.arm_names(tree["arms"]))  # now, not when all arms are trained
     OUTPUT.parent.mkdir(parents=True, exist_ok=True)
     OUTPUT.write_text("params.yaml is valid\n")

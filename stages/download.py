@@ -1,9 +1,8 @@
 """Get the dataset: draw Toybirds, import a folder of photos, or fetch a published one, every image checked.
 
 Writes data/download/{train,masks,test,ood}/ (image tables; masks has the foregrounds of train's images, where they are
-known) and data/download/classes.csv. A folder of photos lies outside the pipeline and is not watched: after a change
-in it, `dvc repro -f download`. Archives are kept, verified, in .work/archives. Sec. 4, Table 8 (datasets), Sec. 4.4
-(Waterbird).
+known) and data/download/classes.csv. Archives are kept, verified, in .work/archives. Sec. 4, Table 8 (datasets),
+Sec. 4.4 (Waterbird).
 """
 
 import shutil
@@ -87,6 +86,8 @@ def main() -> None:
         shutil.rmtree(folder)  # what an interrupted run left: its photos may be gone by now
         write_dataset(dataset, data.metaclass, folder)
         publish(folder, OUTPUT)
+    sizes = {name: len(split.rows) for name, split in dataset.splits.items()}
+    print(f"{len(dataset.classes)} classes: {sizes['train']} images to train on, {sizes['test']} to test on")
 
 
 if __name__ == "__main__":

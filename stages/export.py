@@ -34,6 +34,8 @@ def open_table(folder: Path) -> tuple[Table, list[str]]:
     """The table and the names of its classes."""
     data = folder.parent.parent if folder.parent.name == "download" else folder.parent
     images = data / IMAGES[folder.name] if folder.name in IMAGES else folder
+    if folder.name == "download":
+        raise BadInput(f"{folder}: holds several tables; name its train, test or ood")
     rows, names = read_manifest(folder), list(read_classes(data / "download")["name"])
     if strange := [key for key in rows["key"] if UNSAFE.search(key) or not key]:  # a file is called by it
         raise BadInput(f"{folder}/manifest.csv: key {shown(strange[0])} cannot be a file's name; {REMAKE}")

@@ -177,12 +177,25 @@ def read_metrics() -> dict[str, Any]:
     }
 
 
+def summarise(arms: dict[str, Any], gain: dict[str, Any]) -> list[str]:
+    """A line for each arm: its top-1 and, with the 95 % interval, what it gains."""
+    lines = [f"{arm}: top-1 {result['top1']:.1f}" for arm, result in arms.items()]
+    changes = [gain.get(arm, {}) for arm in arms]
+    return [
+        line + (" ({:+.1f} [{:.1f}, {:.1f}])".format(change["top1"], *change["top1_ci"]) if "top1_ci" in change else "")
+        for line, change in zip(lines, changes, strict=True)
+    ]
+
+
 def main() -> None:
     params = load(Params)
     images = read_images(params.synth.gamma)
     page = {"gamma": params.synth.gamma, "method": TITLES[params.method]}
     sheet(images["headings"], images["strips"]).save(METRICS / "samples.png")
-    (METRICS / "report.html").write_text(render(page | images | read_metrics()), encoding="utf-8")
+    measured = read_metrics()
+    (METRICS / "report.html").write_text(render(page | images | measured), encoding="utf-8")
+    print("\n".join(summarise(measured["arms"], measured["gain"])))
+    print(f"the whole of it: {METRICS}/report.html")
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ def test_what_a_removed_arm_left_is_refused_before_anything_is_trained(tmp_path,
     for name in ("baseline", "cutmix", "diffmix", "diffmix-cutmix", "gone", "lost"):
         (tmp_path / "data/train" / name).mkdir(parents=True)
     (tmp_path / "data/base").symlink_to(ROOT / "data/base")
+    (tmp_path / "data/photos").mkdir()
     (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
     monkeypatch.chdir(tmp_path)
     with pytest.raises(
@@ -36,6 +37,25 @@ def test_what_a_removed_arm_left_is_refused_before_anything_is_trained(tmp_path,
         (tmp_path / "data/train" / name).rmdir()
     main()
     assert (tmp_path / "data/check/ok").is_file()
+
+
+def test_a_folder_of_photos_that_is_not_there_is_refused_whatever_the_dataset(tmp_path, monkeypatch):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/base").symlink_to(ROOT / "data/base")
+    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(
+        SystemExit, match=r"params\.yaml: data\.folder\.path: there is no folder data/photos; name the one"
+    ):
+        main()
+
+
+def test_a_lost_embedded_base_is_got_back_from_git(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(
+        SystemExit, match=r"base\.id: there is no .*/pipeline; get it back with `git checkout data/base`"
+    ):
+        check(PARAMS)
 
 
 def test_the_default_is_the_toybirds_preset():

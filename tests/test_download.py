@@ -1,6 +1,7 @@
 """The folder importer, and the download stage as it is run."""
 
 import io
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +41,7 @@ def run_stage(work: Path, monkeypatch, **folder) -> Path:
         "name": "folder" if folder else "toybirds",
         "metaclass": "pet",
         "toybirds": {"train_per_class": 2, "test_per_class": 1, "ood_per_group": 3, "bias": 0.9},
-        "folder": folder or {"path": None, "test_share": 0.3},
+        "folder": folder or {"path": "data/photos", "test_share": 0.3},
     }
     (work / "params.yaml").write_text(yaml.safe_dump({"data": data}))
     monkeypatch.chdir(work)
@@ -197,19 +198,31 @@ def test_a_folder_without_classes_is_refused(tmp_path):
         read(tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("path", "message"), [(None, "it is null; set it to"), ("/no/such", "there is no folder /no/such; set it to")]
-)
-def test_a_missing_folder_names_the_parameter(path, message):
-    with pytest.raises(BadInput, match=f"params.yaml: data.folder.path: {message}"):
+@pytest.mark.parametrize("path", ["/no/such", "~/photos"])
+def test_a_missing_folder_names_the_parameter(path):
+    with pytest.raises(BadInput, match=f"params.yaml: data.folder.path: there is no folder {path}; name the one"):
         read_folder(Folder(path=path, test_share=0.3))
 
 
-@pytest.mark.parametrize(("variable", "path"), [("DVC_ROOT", "photos"), ("HOME", "~/photos")])
-def test_a_path_is_relative_to_the_repository_or_to_home(tmp_path, monkeypatch, variable, path):
+def test_a_path_is_relative_to_the_repository(tmp_path, monkeypatch):
     photos(tmp_path / "photos")
-    monkeypatch.setenv(variable, str(tmp_path))
-    assert read_folder(Folder(path=path, test_share=0.3)).classes == ["cat", "dog"]
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    assert read_folder(Folder(path="photos", test_share=0.3)).classes == ["cat", "dog"]
+
+
+def test_what_may_be_a_slip_is_told(tmp_path, caplog):
+    root = photos(tmp_path)
+    shutil.rmtree(root / "test/dog")
+    save(root / "tst/dog/0.png")
+    assert read(root).classes == ["cat", "dog"]
+    assert f"{root}/tst: is neither train nor test, and left out" in caplog.text
+    assert f"{root}/test/dog: there is no test image of it" in caplog.text
+    shutil.rmtree(root / "test")
+    read(root)
+    assert f"{root}: there is no folder test; a share of 0.3 of each class is set aside" in caplog.text
+    (root / "train").rename(root / "Train")
+    with pytest.raises(BadInput, match=r"/Train: holds folders, but no image; call those of a split train and test"):
+        read(root)
 
 
 def test_the_stage_writes_tables_and_classes_of_a_folder(tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """Your own photos: `<path>/train/<class>/*.jpg` and `<path>/test/<class>/*.jpg`, or one tree that is split.
 
 A class is called as its folder is. Hidden files, nested folders and files that are no jpg, png or webp are left out.
+DVC watches the folder: it is among the dependencies of `download`, whatever `data.name` is.
 """
 
 import logging
@@ -23,38 +24,42 @@ Files = dict[str, list[Path]]  # the images of each class, by name
 
 
 class Folder(Section):
-    path: str | None
+    path: str
     test_share: float = Field(gt=0, lt=1)
 
 
 def read_folder(folder: Folder) -> Dataset:
     """List, split and check the photos; raises BadInput, naming the folder or file."""
     try:
-        return _read_tree(_resolve(folder.path), folder.test_share)
+        return _read_tree(find_root(folder.path), folder.test_share)
     except OSError as error:
         raise BadInput(f"{error.filename}: cannot be read ({error.strerror}); make it readable, or remove it") from None
 
 
 def _read_tree(root: Path, test_share: float) -> Dataset:
     split = (root / "train").is_dir() and (any(_subfolders(root / "train")) or (root / "test").is_dir())
+    for other in [path for path in _subfolders(root) if split and path.name not in ("train", "test")]:
+        log.warning("%s: is neither train nor test, and left out", other)
     train = root / "train" if split else root
-    test = root / "test" if train != root and (root / "test").is_dir() else None
     files = _list_train(train)
-    if test is None:
-        train_files, test_files = _split(files, test_share, train)
+    if split and (root / "test").is_dir():
+        train_files, test_files = files, _list_test(root / "test", list(files))
     else:
-        train_files, test_files = files, _list_test(test, list(files))
+        log.warning("%s: there is no folder test; a share of %g of each class is set aside", root, test_share)
+        train_files, test_files = _split(files, test_share, train)
     parts = {"train": train_files, "test": test_files}
     check_images([path for part in parts.values() for paths in part.values() for path in paths])
     return Dataset(list(files), {name: _table(part, list(files)) for name, part in parts.items()})
 
 
-def _resolve(path: str | None) -> Path:
-    if path is None:
-        raise BadInput("params.yaml: data.folder.path: it is null; set it to the folder that holds your photos")
-    root = Path(os.environ.get("DVC_ROOT", "."), os.path.expanduser(path))  # as it stands, where no such user is known
+def find_root(path: str) -> Path:
+    """The folder, relative to the repository. Raises BadInput where there is none: DVC's own words for that are raw."""
+    root = Path(os.environ.get("DVC_ROOT", "."), path)
     if not os.path.isdir(root):  # unlike Path.is_dir, says no to a name that is too long
-        raise BadInput(f"params.yaml: data.folder.path: there is no folder {root}; set it to the one with your photos")
+        raise BadInput(
+            f"params.yaml: data.folder.path: there is no folder {root}; name the one with your photos (without ~, "
+            "which is the shell's), or data/photos"
+        )
     return root
 
 
@@ -65,6 +70,8 @@ def _list_train(folder: Path) -> Files:
     for name, paths in files.items():
         if any(unicodedata.category(letter) in UNPRINTABLE for letter in name):
             raise BadInput(f"{str(folder / name)!r}: the name has unprintable characters; rename the folder")
+        if not paths and _subfolders(folder / name):
+            raise BadInput(f"{folder / name}: holds folders, but no image; call those of a split train and test")
         if not paths:
             raise BadInput(f"{folder / name}: holds no jpg, png or webp image; add some, or remove the folder")
     _check_twins(folder, list(files))
@@ -87,6 +94,8 @@ def _list_test(folder: Path, classes: list[str]) -> Files:
         raise BadInput(f"{folder / strange[0]}: there is no such class in train; rename or remove the folder")
     if not any(files.values()):
         raise BadInput(f"{folder}: holds no test image; add some, or remove it to have train split")
+    for name in [name for name in classes if not files.get(name)]:
+        log.warning("%s: there is no test image of it; nothing is measured for this class", folder / name)
     return files
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 from matplotlib import rc_context
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 PALETTE = [  # of middling lightness, to stand on a light page and on a dark one
     "#868c96", "#c98a1b", "#2f80d0", "#1f9d78", "#a566c4", "#d2574f", "#5b6bd6", "#7a9a2e", "#d1679f", "#a8755a",
@@ -49,6 +50,7 @@ def curves(history: pd.DataFrame) -> str:
                 axes.fill_between(rows["epoch"], low, high, color=colour, alpha=0.15, linewidth=0)
                 axes.plot(rows["epoch"], rows[column], color=colour, linewidth=1.6)
             axes.set(xlabel="epoch", title=f"training {column}")
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     return _inline(buffer.getvalue())

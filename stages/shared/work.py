@@ -22,6 +22,7 @@ from stages.shared.params import Section
 
 KEPT_SECONDS = 7 * 24 * 3600  # of work that was broken off
 UNWRITABLE = tuple(map(os.strerror, (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)))
+INTERRUPTED = 130  # the shell's status of a process that Ctrl-C has ended
 LIBRARIES = ("torch", "torchvision", "diffusers", "transformers", "peft")
 
 
@@ -54,11 +55,11 @@ def work_folder(stage: str, mark: str) -> Iterator[Path]:
     A run locks the stage in its own workspace, whose outputs it will replace, and the folder, which experiments in
     other workspaces share by DVC_ROOT. The kernel drops the locks with the process, even on kill -9. Work that was
     broken off stays for a week, whatever runs in between. Raises BadInput when another process holds a lock, and
-    where the disk takes nothing more.
+    where the disk takes nothing more; ends the process on Ctrl-C.
     """
     folder = folder_of(stage, mark)
     with (
-        _writable(folder),
+        _explained(stage, folder),
         _locked(Path(".work") / stage / "lock", stage),
         _locked(folder.with_suffix(".lock"), stage),
     ):
@@ -73,10 +74,16 @@ def folder_of(stage: str, mark: str) -> Path:
 
 
 @contextmanager
-def _writable(folder: Path) -> Iterator[None]:
-    """Say in one line that a disk is full or read-only; libraries raise it as errors of any type, with these words."""
+def _explained(stage: str, folder: Path) -> Iterator[None]:
+    """Say in one line what broke the work off: Ctrl-C, or a disk that is full or read-only.
+
+    Libraries raise the latter as errors of any type, with the system's words.
+    """
     try:
         yield
+    except KeyboardInterrupt:
+        print(f"{stage}: interrupted; run again to go on: what is finished is kept", file=sys.stderr)
+        raise SystemExit(INTERRUPTED) from None
     except Exception as error:
         reason = next((words for words in UNWRITABLE if words.lower() in str(error).lower()), None)
         if reason is None:
