@@ -143,3 +143,18 @@ def test_a_changed_leaf_makes_stale_exactly_the_stages_of_the_table(path, scratc
 
 def test_an_unchanged_file_makes_nothing_stale(scratch):
     assert stale(scratch[0], PARAMS) == set()
+
+
+def test_dvc_watches_the_folder_of_photos(scratch):
+    photos = scratch[0] / "data/photos"
+    photos.mkdir(parents=True)
+    shutil.copy(ROOT / "data/photos/README.md", photos)
+    (scratch[0] / "params.yaml").write_text(yaml.safe_dump(PARAMS))
+    assert "data/photos" not in changed_deps("download", scratch[0])
+    (photos / "a.jpg").write_bytes(b"a photo")
+    assert "data/photos" in changed_deps("download", scratch[0])
+
+
+def changed_deps(stage: str, folder: Path) -> set[str]:
+    changes = Repo(str(folder)).status().get(stage, [])
+    return {dep for change in changes if isinstance(change, dict) for dep in change.get("changed deps", {})}
