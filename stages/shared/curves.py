@@ -50,7 +50,7 @@ def curves(history: pd.DataFrame) -> str:
                 axes.fill_between(rows["epoch"], low, high, color=colour, alpha=0.15, linewidth=0)
                 axes.plot(rows["epoch"], rows[column], color=colour, linewidth=1.6)
             axes.set(xlabel="epoch", title=f"training {column}")
-            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     return _inline(buffer.getvalue())
