@@ -143,7 +143,8 @@ def test_what_fits_is_decoded_once_and_all_else_when_asked_for(tmp_path, monkeyp
     kept = Pictures(Table(tmp_path), 130)
     monkeypatch.setattr(training_data, "KEPT", 2 * 3 * 130**2 - 1)
     read = Pictures(Table(tmp_path), 130)
-    assert (len(kept.kept), len(read.kept)) == (2, 0)
+    assert kept.kept is not None
+    assert read.kept is None
     assert all(torch.equal(kept[row], read[row]) for row in range(2))
     assert not torch.equal(kept[0], kept[1])
 

@@ -5,7 +5,6 @@ number of workers nor on an interruption.
 """
 
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -38,16 +37,24 @@ class Pictures:
 
     def __init__(self, table: Table, size: int, keep: bool | None = None):
         self.table, self.size = table, size
-        rows = range(len(table)) if keep or (keep is None and fits(len(table), size)) else []
-        bar = partial(tqdm, desc="decode", total=len(rows), disable=len(rows) < 1000)
-        with ThreadPoolExecutor() as pool:
-            self.kept = list(bar(pool.map(self._decode, rows)))
+        keep = fits(len(table), size) if keep is None else keep
+        self.kept = self._decode_all() if keep else None
 
     def __len__(self) -> int:
         return len(self.table)
 
     def __getitem__(self, row: int) -> Tensor:
-        return self.kept[row] if self.kept else self._decode(row)
+        return self._decode(row) if self.kept is None else self.kept[row]
+
+    def _decode_all(self) -> Tensor:
+        """(rows, 3, size, size): one tensor, which workers share as a whole."""
+        rows = len(self.table)
+        kept = torch.empty(rows, 3, self.size, self.size, dtype=torch.uint8)
+        with ThreadPoolExecutor() as pool:
+            bar = tqdm(pool.map(self._decode, range(rows)), desc="decode", total=rows, disable=rows < 1000)
+            for row, picture in enumerate(bar):
+                kept[row] = picture
+        return kept
 
     def _decode(self, row: int) -> Tensor:
         return resize(pil_to_tensor(self.table.image(row)), [self.size, self.size], antialias=True)
