@@ -4,6 +4,7 @@ import shutil
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -36,6 +37,16 @@ def test_a_launcher_that_is_not_there_is_named(monkeypatch):
     monkeypatch.setenv("DIFFMIX_LAUNCHER", "no-such-launcher --num_processes 2")
     with pytest.raises(BadInput, match=r"DIFFMIX_LAUNCHER: there is no command 'no-such-launcher'; install it, or"):
         processes.launch()
+
+
+def test_one_gpu_for_all_processes_is_refused(monkeypatch):
+    two = SimpleNamespace(num_processes=2)
+    monkeypatch.setattr(processes, "PartialState", lambda cpu, timeout: two)
+    monkeypatch.setattr(processes, "device", lambda: torch.device("cuda:1"))
+    with pytest.raises(BadInput, match="DIFFMIX_DEVICE: all processes would share cuda:1; unset it"):
+        processes.processes.__wrapped__()
+    monkeypatch.setattr(processes, "device", lambda: torch.device("cuda"))
+    assert processes.processes.__wrapped__() is two
 
 
 @pytest.fixture(scope="module")
