@@ -30,8 +30,8 @@ def fingerprint(stages: Stages, targets: Iterable[str], params: dict[str, Any], 
     leaves = sorted({leaf for stage in behind.values() for leaf in stage.get("params", []) if "${" not in leaf})
     values = {leaf: lookup(params, leaf) for leaf in leaves} | {"arms": params["arms"]}
     files = {str(path): digest(root / path) for path in sources(behind, stages, root)}
-    if lookup({"data": {"name": None}} | params, "data.name") == "folder":
-        files["photos"] = list_photos(root / str(lookup(params, "data.folder.path")))
+    if params["data"]["name"] == "folder":
+        files["photos"] = list_photos(root / params["data"]["folder"]["path"])
     text = json.dumps([_sorted(definitions), values, files], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:DIGITS]
 

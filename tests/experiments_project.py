@@ -3,6 +3,7 @@
 FILES = {
     ".gitignore": "/data/*\n__pycache__/\n",
     "presets/toybirds.yaml": """
+data: {name: toybirds}
 seed: 0
 synth: {gamma: 0.5}
 train: {trials: 2, hold: false, finish: true}

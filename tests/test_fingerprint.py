@@ -9,7 +9,13 @@ from experiments.recipes import Tree
 from stages.shared.errors import BadInput
 from tests.closure import ROOT
 
-PARAMS: Tree = {"seed": 0, "gamma": 0.5, "report": 1, "arms": {"real": {"baseline": {"mix": "none"}}}}
+PARAMS: Tree = {
+    "data": {"name": "toybirds"},
+    "seed": 0,
+    "gamma": 0.5,
+    "report": 1,
+    "arms": {"real": {"baseline": {"mix": "none"}}},
+}
 STAGES: Stages = {
     "check": {"cmd": "check", "deps": ["params.yaml", "code.py", "report.py"], "outs": ["data/check"]},
     "make": {"cmd": "make", "deps": ["data/check", "code.py"], "params": ["seed"], "outs": ["data/made"]},
