@@ -1,8 +1,8 @@
 """What an experiment's result depends on, in eight hexadecimal digits: stages, code, parameters.
 
 Only the stages that the targets need count, so that an edit of the report leaves the experiments standing. `check`
-does not count: it looks at every parameter, and its output is always the same. Of a folder of photos, which lies
-outside the pipeline, the listing counts.
+does not count: it looks at every parameter, and its output is always the same. Of a folder of photos the
+listing counts.
 """
 
 import hashlib

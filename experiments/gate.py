@@ -22,6 +22,7 @@ from experiments.commands import git
 from experiments.fingerprint import PIPELINE, touches
 from experiments.lock import LOCK, RERUN, Locked, hashes, read_lock
 from stages.shared.errors import BadInput
+from stages.shared.params import read
 
 
 def unpaired(declared: set[str], locked: set[str]) -> Iterator[str]:
@@ -35,7 +36,7 @@ def unpaired(declared: set[str], locked: set[str]) -> Iterator[str]:
 def stale(status: dict[str, list[Any]], made: set[str]) -> Iterator[str]:
     """The stages that ran with other code, parameters or commands, by `dvc status`.
 
-    Data (`made`: all stages' outputs) is not looked at, as a clone has none.
+    Data (`made`: all stages' outputs, and photos) is not looked at, as a clone has none.
     """
     for name, changes in status.items():
         if causes := [cause for change in changes for cause in find_causes(change, made)]:
@@ -121,7 +122,8 @@ def inspect() -> Iterator[str]:
     with Repo(os.curdir) as repo:
         yield from unpaired({stage.name for stage in repo.index.stages}, set(locked))
         known = {name: changes for name, changes in repo.status().items() if name in locked}
-        yield from stale(known, {relative(out) for out in repo.index.outs})
+        photos = read()["data"]["folder"]["path"]  # data as well: a clone has none
+        yield from stale(known, {relative(out) for out in repo.index.outs} | {photos})
         yield from unlocked(repo.index.stages, locked)
         yield from disjointed(locked)
         outs = tracked_by_git(repo)

@@ -3,7 +3,7 @@
     python -m experiments.verify                       every byte must be equal
     python -m experiments.verify --tolerance 0.5       numbers of metrics may differ by half a point
     python -m experiments.verify --again               two clones, with other settings, against each other
-    python -m experiments.verify --again --preset photos
+    python -m experiments.verify --again --preset waterbird
 
 Changes in the workspace do not count. Nothing of it but the commit is used by the run: it has a cache of its own. The
 workspace's cache lends the committed outputs, as far as it has them. Writes metrics/verify.json (not with --again).

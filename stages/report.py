@@ -195,7 +195,7 @@ def main() -> None:
     measured = read_metrics()
     (METRICS / "report.html").write_text(render(page | images | measured), encoding="utf-8")
     print("\n".join(summarise(measured["arms"], measured["gain"])))
-    print(f"the whole of it: {METRICS}/report.html")
+    print(f"the whole report: {METRICS}/report.html")
 
 
 if __name__ == "__main__":

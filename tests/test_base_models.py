@@ -170,10 +170,13 @@ def test_fine_tuning_never_runs_in_fp16(monkeypatch, where, native, named):
 
 def test_sdxl_saves_memory_and_learns_the_same(homes, table, classes, tmp_path, monkeypatch):
     """To rounding: an image by itself is encoded with other sums than a batch."""
-    _, saving = learn(homes["sdxl"], table, classes, tmp_path / "saving")
+    learner, saving = learn(homes["sdxl"], table, classes, tmp_path / "saving")
+    assert learner.pipeline.unet.is_gradient_checkpointing
+    assert learner.pipeline.vae.use_slicing
     monkeypatch.setattr("stages.shared.diffusion.fit_into_memory", lambda pipeline: None)
     learner, plain = learn(homes["sdxl"], table, classes, tmp_path / "plain")
     assert not learner.pipeline.unet.is_gradient_checkpointing
+    assert not learner.pipeline.vae.use_slicing
     assert saving == pytest.approx(plain, rel=1e-5)
 
 

@@ -91,12 +91,12 @@ def test_without_workers_loading_and_computing_add_up():
 
 
 def test_pictures_that_are_kept_are_decoded_once_by_every_process():
-    """100 real images, and of 30 synthetic ones the 27 that the filter leaves."""
+    """100 real images and 50 to test on, and of 30 synthetic ones the 27 that the filter leaves."""
     once = RATES._replace(real=RATES.real._replace(once=0.5), synthetic=RATES.synthetic._replace(once=2.0))
     for processes in (1, 2):
         before, after = (costs(task_of(PLAN, rates), processes) for rates in (RATES, once))
         added = [after[stage][1] - before[stage][1] for stage in ("train_real@baseline", "train@diffmix")]
-        assert added == pytest.approx([100 * 0.5, 100 * 0.5 + 27 * 2.0])
+        assert added == pytest.approx([150 * 0.5, 150 * 0.5 + 27 * 2.0])
 
 
 def test_trials_are_shared_and_tests_are_not():

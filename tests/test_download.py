@@ -204,9 +204,10 @@ def test_a_missing_folder_names_the_parameter(path):
         read_folder(Folder(path=path, test_share=0.3))
 
 
-def test_a_path_is_relative_to_the_repository(tmp_path, monkeypatch):
+def test_a_path_is_relative_to_the_workspace_as_for_dvc(tmp_path, monkeypatch):
     photos(tmp_path / "photos")
-    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    monkeypatch.setenv("DVC_ROOT", "/elsewhere")
+    monkeypatch.chdir(tmp_path)
     assert read_folder(Folder(path="photos", test_share=0.3)).classes == ["cat", "dog"]
 
 

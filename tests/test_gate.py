@@ -154,6 +154,11 @@ def test_a_workspace_with_its_data_passes_whatever_happened_to_the_data(source, 
     assert list(inspect()) == []
 
 
+def test_photos_are_data_and_need_not_be_there(fresh):
+    (fresh / "photos/a.jpg").write_bytes(b"another photo")
+    assert list(inspect()) == []
+
+
 def test_a_merge_of_two_runs_is_found():
     locked = {
         "make": {"outs": [{"path": "data/make", "md5": "1"}]},

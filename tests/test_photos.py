@@ -46,7 +46,7 @@ def test_an_unreadable_photo_stops_with_its_name_and_results_stay_restorable(pho
     path = Path(yaml.safe_load((photos / "params.yaml").read_text())["data"]["folder"]["path"])
     broken = path / "train" / NAMES[0] / "9.jpg"
     broken.write_bytes(b"")
-    output = dvc(photos, "repro", "-f", "download", status=255)
+    output = dvc(photos, "repro", "download", status=255)
     assert f"{broken}: " in output
     assert "Traceback" not in output
     dvc(photos, "checkout")

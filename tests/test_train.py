@@ -243,6 +243,13 @@ def test_refuses_negative_gamma():
         pick(train.SyntheticParams, TREE | {"synth": {"gamma": -0.1}}, {"arm": "arms.synthetic.diffmix"})
 
 
+@pytest.mark.parametrize("arguments", [(), ("real",), ("unreal", "baseline")])
+def test_refuses_arguments_that_name_no_arm(world, monkeypatch, capsys, arguments):
+    with pytest.raises(SystemExit, match="2"):
+        run_arm(monkeypatch, *arguments)
+    assert "usage: python -m stages.train [-h] {real,synthetic} arm" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("arguments", [("real", "diffmix"), ("synthetic", "nosuch")])
 def test_refuses_an_unknown_arm_and_names_those_there_are(world, monkeypatch, arguments):
     monkeypatch.setattr("sys.argv", ["train", *arguments])

@@ -48,7 +48,7 @@ def interrupted(mark: str) -> Path:
 def test_an_interruption_is_one_line(capsys):
     with pytest.raises(SystemExit, match="130"), work_folder("synthesize", "one"):
         raise KeyboardInterrupt
-    assert capsys.readouterr().err == "synthesize: interrupted; run again to go on: what is finished is kept\n"
+    assert capsys.readouterr().err == "synthesize: interrupted; run again to go on\n"
 
 
 def test_interrupted_work_is_found_again_under_the_same_mark():

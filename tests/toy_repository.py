@@ -6,14 +6,16 @@ from pathlib import Path
 from tests.closure import ROOT
 from tests.small_project import run
 
+PHOTOS = "data: {folder: {path: photos}}\n"
 FILES = {
     ".gitignore": "/data/\n__pycache__/\n",
-    "params.yaml": "size: 300\narms: {plain: {factor: 1}, double: {factor: 2}}\n",
-    "presets/toy.yaml": "size: 300\narms: {plain: {factor: 1}, double: {factor: 2}}\n",
-    "presets/other.yaml": "size: 40\narms: {plain: {factor: 3}}\n",
+    "params.yaml": f"{PHOTOS}size: 300\narms: {{plain: {{factor: 1}}, double: {{factor: 2}}}}\n",
+    "presets/toy.yaml": f"{PHOTOS}size: 300\narms: {{plain: {{factor: 1}}, double: {{factor: 2}}}}\n",
+    "presets/other.yaml": f"{PHOTOS}size: 40\narms: {{plain: {{factor: 3}}}}\n",
+    "photos/.gitkeep": "",
     "dvc.yaml": """
 stages:
-  make: {cmd: python make.py, deps: [make.py], params: [size], outs: [data/make]}
+  make: {cmd: python make.py, deps: [make.py, "${data.folder.path}"], params: [size], outs: [data/make]}
   measure:
     foreach: ${arms}
     do:

@@ -162,7 +162,8 @@ def training(task: Task, arm: Arm, processes: int) -> Line:
     """Processes share trials, and CLIP's labelling as the filter's work; the first one tests all trials."""
     params, rates, real = task.setting.train, task.rates, task.counts.images
     decoding = task.counts.rows * rates.real.once + (kept(task) * rates.synthetic.once if arm.synthetic else 0)
-    tests = params.trials * (real.test + real.ood) * jointly(rates.test.seconds, rates.real, 1.0)
+    tested = real.test + real.ood
+    tests = tested * (rates.real.once + params.trials * jointly(rates.test.seconds, rates.real, 1.0))
 
     def seconds(count: int) -> float:
         trial = trial_seconds(task, arm, crowd(rates, min(count, params.trials)))

@@ -16,7 +16,10 @@ BUSY = 0.1  # cores that other processes may take before it is said that they di
 UNITS = ((3600.0, "h"), (60.0, "min"), (1.0, "s"), (1e-3, "ms"))
 SEVERAL = 1.5  # of a unit, before it is taken
 REFERENCE = "diff-mix"
-NOT_COUNTED = "Not counted: fetching, loading of libraries and models (up to a minute a stage), evaluate and report."
+NOT_COUNTED = (
+    "Not counted: fetching, loading of libraries and models (up to a minute a stage), evaluate and report; in the "
+    "machine's memory, the classifiers' decoded pictures (up to 2 GiB a table)."
+)
 Cells = Sequence[str]
 
 

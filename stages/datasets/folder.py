@@ -53,8 +53,11 @@ def _read_tree(root: Path, test_share: float) -> Dataset:
 
 
 def find_root(path: str) -> Path:
-    """The folder, relative to the repository. Raises BadInput where there is none: DVC's own words for that are raw."""
-    root = Path(os.environ.get("DVC_ROOT", "."), path)
+    """The folder, from the workspace's root, as DVC hashes it. Raises BadInput where there is none.
+
+    `check` calls this, too: DVC's own words for a missing dependency are raw.
+    """
+    root = Path(path)
     if not os.path.isdir(root):  # unlike Path.is_dir, says no to a name that is too long
         raise BadInput(
             f"params.yaml: data.folder.path: there is no folder {root}; name the one with your photos (without ~, "
@@ -66,7 +69,10 @@ def find_root(path: str) -> Path:
 def _list_train(folder: Path) -> Files:
     files = {each.name: _images(each) for each in _subfolders(folder)}
     if len(files) < 2:
-        raise BadInput(f"{folder}: holds {len(files)} class folders, at least 2 are needed; make one for each class")
+        raise BadInput(
+            f"{folder}: holds {len(files)} class folders, at least 2 are needed; make one for each class "
+            "(an experiment outside the workspace sees a folder by its absolute path alone)"
+        )
     for name, paths in files.items():
         if any(unicodedata.category(letter) in UNPRINTABLE for letter in name):
             raise BadInput(f"{str(folder / name)!r}: the name has unprintable characters; rename the folder")

@@ -48,8 +48,8 @@ def launch() -> None:
 def processes() -> PartialState:
     """This process among those that were launched; the first call joins them, and takes the process's own GPU."""
     state = PartialState(cpu=device().type == "cpu", timeout=PATIENCE)
-    if state.num_processes > 1 and device().index is not None:
-        raise BadInput(f"DIFFMIX_DEVICE: all processes would share {device()}; unset it, or set CUDA_VISIBLE_DEVICES")
+    if state.num_processes > 1 and device().type == "cuda" and device().index is not None:
+        raise BadInput(f"DIFFMIX_DEVICE: all processes would share {device()}; unset it (CUDA_VISIBLE_DEVICES chooses)")
     fix_threads()  # launchers and Accelerate give each process threads of their choice
     return state
 

@@ -9,8 +9,9 @@ DIFFMIX_CHECKPOINT  seconds between checkpoints    (default: 60)
 DIFFMIX_DETERMINISTIC  0 lets a GPU take kernels whose last bits differ from run to run (default: 1)
 DIFFMIX_LAUNCHER    what starts several processes  (default: none; see stages/shared/processes.py)
 
-Device and precision move a result's last bits, since they are other arithmetic. The rest do not, nor does the number of
-cores: every process has the same threads, and how many images a forward pass holds is a parameter or `BATCH`.
+Device, precision and determinism move a result's last bits, and so does the number of processes in fine-tuning, whose
+gradients are summed in another order. The rest do not, nor does the number of cores: every process has the same
+threads, and how many images a forward pass holds is a parameter or `BATCH`.
 """
 
 import os
@@ -74,7 +75,7 @@ def _count(name: str, default: int) -> int:
 
 
 def to_device(tensor: Tensor, place: torch.device) -> Tensor:
-    """A copy that does not wait for the GPU, as one from unpinned memory would."""
+    """The tensor there, without waiting for a GPU, as a copy from unpinned memory would."""
     return tensor.pin_memory().to(place, non_blocking=True) if place.type == "cuda" else tensor.to(place)
 
 

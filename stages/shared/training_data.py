@@ -19,6 +19,7 @@ from tqdm import tqdm
 from stages.shared.errors import BadInput
 from stages.shared.labels import one_hot, smooth
 from stages.shared.mixing import inverse_shares
+from stages.shared.runtime import cores
 from stages.shared.tables import Table
 
 Augmentation = Literal["crop", "resized-crop"]
@@ -50,7 +51,7 @@ class Pictures:
         """(rows, 3, size, size): one tensor, which workers share as a whole."""
         rows = len(self.table)
         kept = torch.empty(rows, 3, self.size, self.size, dtype=torch.uint8)
-        with ThreadPoolExecutor() as pool:
+        with ThreadPoolExecutor(cores()) as pool:
             bar = tqdm(pool.map(self._decode, range(rows)), desc="decode", total=rows, disable=rows < 1000)
             for row, picture in enumerate(bar):
                 kept[row] = picture

@@ -75,14 +75,14 @@ def folder_of(stage: str, mark: str) -> Path:
 
 @contextmanager
 def _explained(stage: str, folder: Path) -> Iterator[None]:
-    """Say in one line what broke the work off: Ctrl-C, or a disk that is full or read-only.
+    """Say in one line what broke the work off, of a process alone: Ctrl-C, or a disk that is full or read-only.
 
     Libraries raise the latter as errors of any type, with the system's words.
     """
     try:
         yield
     except KeyboardInterrupt:
-        print(f"{stage}: interrupted; run again to go on: what is finished is kept", file=sys.stderr)
+        print(f"{stage}: interrupted; run again to go on", file=sys.stderr)
         raise SystemExit(INTERRUPTED) from None
     except Exception as error:
         reason = next((words for words in UNWRITABLE if words.lower() in str(error).lower()), None)
