@@ -220,7 +220,8 @@ def test_inception_without_its_weights_names_the_file(monkeypatch):
         raise OSError("no route to host")
 
     monkeypatch.setattr(module, "load_state_dict_from_url", refuse)
-    with pytest.raises(BadInput, match=r"cannot be fetched \(no route to host\); put .*\.pth into .*/checkpoints/"):
+    line = r"inception's weights cannot be fetched \(no route to host\); put .*\.pth into .*/checkpoints/"
+    with pytest.raises(BadInput, match=line):
         load_inception()
 
 
