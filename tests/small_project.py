@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from experiments.commands import command_environment
 from tests.closure import ROOT
 
 # what git would see, so that the copies are commits of nobody's machine
@@ -49,7 +50,7 @@ def write_params(folder: Path, changes: dict[str, Any], preset: str = "tests/tin
 
 def environment() -> dict[str, str]:
     """A commit's author, and this interpreter's commands before all others: DVC's stages call `python`."""
-    return os.environ | GIT | {"PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])}
+    return command_environment() | GIT
 
 
 def run(folder: Path, *command: str, status: int = 0, **settings: str) -> str:
