@@ -1,7 +1,7 @@
 .DEFAULT_GOAL := help
 PYTHON ?= python3
 VENV := .venv
-EXPERIMENTS := $(basename $(notdir $(wildcard experiments/*.yaml)))  # table6, claims, ...
+EXPERIMENTS := $(basename $(notdir $(wildcard experiments/tables/*.yaml)))  # table6, claims, ...
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 help:  ## List what make can do
@@ -43,7 +43,7 @@ estimate: env  ## Say what a run takes before it is begun: images, hours, memory
 $(EXPERIMENTS): env
 	$(VENV)/bin/python -m experiments.run $@
 
-presets: env  ## Write presets/ anew, from presets/toybirds.yaml and experiments/paper_values.py
+presets: env  ## Write presets/ anew, from presets/toybirds.yaml and experiments/settings/paper_values.py
 	$(VENV)/bin/python -m experiments.presets
 
 pretrain: env  ## Train the embedded base anew (hours on a CPU)

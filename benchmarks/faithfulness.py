@@ -8,27 +8,30 @@ target on the reference's background (Diff-Mix). The stage `assess` measures the
 """
 
 import json
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from stages.datasets.toybirds import SPECIES
-from stages.datasets.toybirds_tables import draw, render_species
-from stages.download import Params as DownloadParams
-from stages.shared.fidelity import background_error
-from stages.shared.judge import Judge, load_judge, recognised
+from stages.datasets.toybirds.drawing import SPECIES
+from stages.datasets.toybirds.tables import draw, render_species
+from stages.shared.diffusion.sampling import Sampling
+from stages.shared.diffusion.text import Text
+from stages.shared.diffusion.translation import load_translator, translate
+from stages.shared.measuring.fidelity import background_error
+from stages.shared.measuring.judge import Judge, load_judge, recognised
 from stages.shared.methods import read_strategy
 from stages.shared.params import load
+from stages.shared.paths import DOWNLOAD, JUDGE, SUBSAMPLE
+from stages.shared.schemas.download import Params as DownloadParams
+from stages.shared.schemas.synthesize import Params
 from stages.shared.tables import read_classes, read_manifest
-from stages.shared.text import Text
-from stages.shared.translation import Sampling, load_translator, translate
-from stages.synthesize import Params
 
-FRESH, SEED = 1200, 2  # rendered birds that the judge has not seen: it was trained on those of seed 1
+FRESH, SEED = (
+    1200,
+    2,
+)  # rendered birds that the judge has not seen: it was trained on those of seed 1
 PER_CLASS = 20
-JUDGE = Path("data/base/toybirds/judge")
 
 
 def percent(hits: np.ndarray) -> float:
@@ -44,19 +47,28 @@ def psnr(images: np.ndarray, others: np.ndarray) -> float:
 @torch.inference_mode()
 def encode(pipeline, images: np.ndarray) -> Tensor:
     """Latent means, unscaled, of uint8 (n, size, size, 3)."""
-    pixels = (torch.from_numpy(images).permute(0, 3, 1, 2) / 127.5 - 1).to(pipeline.device, pipeline.dtype)
+    pixels = (torch.from_numpy(images).permute(0, 3, 1, 2) / 127.5 - 1).to(
+        pipeline.device, pipeline.dtype
+    )
     return torch.cat([pipeline.vae.encode(batch).latent_dist.mean for batch in pixels.split(100)])
 
 
 @torch.inference_mode()
 def reconstruct(pipeline, images: np.ndarray) -> np.ndarray:
-    decoded = torch.cat([pipeline.vae.decode(batch).sample for batch in encode(pipeline, images).split(100)])
+    decoded = torch.cat(
+        [pipeline.vae.decode(batch).sample for batch in encode(pipeline, images).split(100)]
+    )
     pixels = (decoded.clamp(-1, 1) + 1) * 127.5
     return pixels.round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
 
 
 def make(
-    pipeline, text: Text, labels: np.ndarray, references: Tensor | None, strength: float, sampling: Sampling
+    pipeline,
+    text: Text,
+    labels: np.ndarray,
+    references: Tensor | None,
+    strength: float,
+    sampling: Sampling,
 ) -> np.ndarray:
     """The images of the labels' prompts, uint8 (n, size, size, 3)."""
     parts = []
@@ -69,19 +81,28 @@ def make(
     return np.stack(parts)
 
 
-def keeps_background(made: np.ndarray, references: np.ndarray, masks: np.ndarray, rng) -> np.ndarray:
+def keeps_background(
+    made: np.ndarray, references: np.ndarray, masks: np.ndarray, rng
+) -> np.ndarray:
     """Which images are nearer to their reference than to a random other one, outside the mask: bool (n,)."""
-    others = references[(np.arange(len(made)) + rng.integers(1, len(made), size=len(made))) % len(made)]
+    others = references[
+        (np.arange(len(made)) + rng.integers(1, len(made), size=len(made))) % len(made)
+    ]
     pairs = zip(made, references, others, masks, strict=True)
     return np.array(
-        [background_error(a, own, mask) < background_error(a, other, mask) for a, own, other, mask in pairs]
+        [
+            background_error(a, own, mask) < background_error(a, other, mask)
+            for a, own, other, mask in pairs
+        ]
     )
 
 
-def translations(pipeline, judge: Judge, text: Text, sampling: Sampling, bias: float) -> dict[str, float]:
+def translations(
+    pipeline, judge: Judge, text: Text, sampling: Sampling, bias: float
+) -> dict[str, float]:
     """Diff-Mix at each of the paper's strengths: recognised as the target, and on the reference's background."""
     targets = np.arange(len(SPECIES)).repeat(PER_CLASS)
-    sources, rng, result = read_manifest(Path("data/subsample")), np.random.default_rng(3), {}
+    sources, rng, result = read_manifest(SUBSAMPLE), np.random.default_rng(3), {}
     for strength in (0.5, 0.7, 0.9):
         rows = [rng.choice(np.flatnonzero(sources["label"] != target)) for target in targets]
         scenes = [draw("train", int(sources["key"].iloc[row]), bias) for row in rows]
@@ -93,7 +114,11 @@ def translations(pipeline, judge: Judge, text: Text, sampling: Sampling, bias: f
 
 
 def main() -> None:
-    params, bias, classes = load(Params), load(DownloadParams).data.toybirds.bias, read_classes(Path("data/download"))
+    params, bias, classes = (
+        load(Params),
+        load(DownloadParams).data.toybirds.bias,
+        read_classes(DOWNLOAD),
+    )
     pipeline, text = load_translator(params.base, classes, read_strategy(), params.synth.resolution)
     judge, targets = load_judge(JUDGE), np.arange(len(SPECIES)).repeat(PER_CLASS)
     fresh, labels = render_species(FRESH, SEED)

@@ -20,9 +20,17 @@ import pandas as pd
 import torch
 
 from stages.filter import confidence, split
-from stages.plan import Choice, Params, make_plan
-from stages.shared.tables import SHARD_ROWS, Table, place_rows, read_manifest, shard_name, write_manifest
-from stages.shared.translation import read_plan
+from stages.plan import Choice, make_plan
+from stages.shared.diffusion.translation import read_plan
+from stages.shared.schemas.plan import Params
+from stages.shared.tables import (
+    SHARD_ROWS,
+    Table,
+    locate_rows,
+    read_manifest,
+    shard_name,
+    write_csv,
+)
 
 CLASSES, MULTIPLIER = 1000, 5
 IMAGE = 1024  # bytes that a stub takes in its shard
@@ -40,7 +48,9 @@ READS = 100_000
 def write_sources(rows: int) -> None:
     """The training table's manifest, as subsample leaves it."""
     real = rows // MULTIPLIER
-    frame = pd.DataFrame({"key": [f"{row:08d}" for row in range(real)], "label": np.arange(real) * CLASSES // real})
+    frame = pd.DataFrame(
+        {"key": [f"{row:08d}" for row in range(real)], "label": np.arange(real) * CLASSES // real}
+    )
     place_stubs(frame, Path("sources"))
 
 
@@ -49,10 +59,12 @@ def place_stubs(rows: pd.DataFrame, folder: Path) -> None:
     folder.mkdir()
     number = np.arange(len(rows))
     shards = number // SHARD_ROWS
-    placed = place_rows(rows, "", [(0, 0)] * len(rows)).assign(
-        shard=pd.Series(shards).map(shard_name), offset=512 + number % SHARD_ROWS * IMAGE, size=IMAGE - 512
+    placed = locate_rows(rows, "", [(0, 0)] * len(rows)).assign(
+        shard=pd.Series(shards).map(shard_name),
+        offset=512 + number % SHARD_ROWS * IMAGE,
+        size=IMAGE - 512,
     )
-    write_manifest(folder, placed)
+    write_csv(folder / "manifest.csv", placed)
     for shard in range(shards[-1] + 1):
         with (folder / shard_name(shard)).open("wb") as file:
             file.truncate((SHARD_ROWS + 1) * IMAGE)
@@ -89,9 +101,11 @@ def filter_rows() -> None:
     scores = confidence(torch.rand(len(rows), 2), "metaclass", rows["target_label"])
     Path("filter").mkdir()
     for part, name in zip(
-        split(rows.assign(score=scores.astype(float).round(6)), 0.1), ("manifest", "dropped"), strict=True
+        split(rows.assign(score=scores.astype(float).round(6)), 0.1),
+        ("manifest", "dropped"),
+        strict=True,
     ):
-        write_manifest(Path("filter"), part, f"{name}.csv")
+        write_csv(Path("filter") / f"{name}.csv", part)
 
 
 def dvc(*words: str) -> None:
@@ -121,7 +135,10 @@ def run_step(name: str) -> tuple[float, float]:
     began = time.perf_counter()
     STEPS[name]()
     seconds = time.perf_counter() - began
-    peaks = [resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    peaks = [
+        resource.getrusage(who).ru_maxrss
+        for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    ]
     return seconds, (peaks[1] if name.startswith("dvc") else peaks[0]) / 2**20
 
 
@@ -134,7 +151,12 @@ def measure(rows: int) -> dict[str, str]:
         for name in ("sources", *STEPS):
             step = [*command, name, str(rows)]
             done = subprocess.run(
-                step, cwd=folder, env=os.environ | {"PYTHONPATH": paths}, check=True, stdout=subprocess.PIPE, text=True
+                step,
+                cwd=folder,
+                env=os.environ | {"PYTHONPATH": paths},
+                check=True,
+                stdout=subprocess.PIPE,
+                text=True,
             )
             if name != "sources":
                 found[name] = done.stdout.strip().splitlines()[-1]
@@ -142,9 +164,13 @@ def measure(rows: int) -> dict[str, str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.scale", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.scale", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("rows", type=int, nargs="+", help="synthetic images")
-    parser.add_argument("--step", help="one step, in the working directory; for the processes that this starts")
+    parser.add_argument(
+        "--step", help="one step, in the working directory; for the processes that this starts"
+    )
     given = parser.parse_args()
     if given.step == "sources":
         write_sources(given.rows[0])

@@ -15,9 +15,15 @@ def dvc(*words: str, status: int | None = 0) -> str:
     In a session of its own: Ctrl-C must not hit DVC while it has the workspace's changes stashed away.
     """
     command = [sys.executable, "-m", "dvc", *words]
-    with TemporaryFile("w+") as said:  # no pipe: the workers that DVC leaves behind would hold it open
+    with TemporaryFile(
+        "w+"
+    ) as said:  # no pipe: the workers that DVC leaves behind would hold it open
         done = subprocess.run(
-            command, env=command_environment(), start_new_session=True, stdout=said, stderr=subprocess.STDOUT
+            command,
+            env=command_environment(),
+            start_new_session=True,
+            stdout=said,
+            stderr=subprocess.STDOUT,
         )
         said.seek(0)
         text = said.read()
@@ -29,7 +35,9 @@ def dvc(*words: str, status: int | None = 0) -> str:
 
 def command_environment() -> dict[str, str]:
     """This process's, with this Python's own programs first: the queue calls `dvc`, and stages call `python`."""
-    return os.environ | {"PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])}
+    return os.environ | {
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    }
 
 
 def git(*words: str) -> str:

@@ -14,9 +14,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from experiments.estimating.counts import count
-from experiments.recipes import PRESETS, Tree, read_preset
-from experiments.results import write_json
+from experiments.tables.recipes import PRESETS, Tree, read_preset
 from stages.shared.errors import BadInput
+from stages.shared.files import write_json
 from stages.shared.params import PATH, read
 
 
@@ -27,7 +27,9 @@ def read_tree(preset: str | None, base: str | None) -> tuple[Path, Tree]:
     if base is None:
         return path, tree
     if not os.path.isdir(base):
-        raise BadInput(f"--base: there is no folder {base}; name one that holds a Stable Diffusion pipeline")
+        raise BadInput(
+            f"--base: there is no folder {base}; name one that holds a Stable Diffusion pipeline"
+        )
     return path, tree | {"base": {"id": base, "revision": None}}
 
 
@@ -48,11 +50,16 @@ def estimate(path: Path, tree: Tree, processes: int, output: Path | None) -> Non
 
     setting = read_setting(tree, path, counts.method)
     check_processes(setting, processes)
-    print(f"{path}: {tree['method']} on {tree['data']['name']}\n\n{show_counts(counts, setting)}\n", flush=True)
+    print(
+        f"{path}: {tree['method']} on {tree['data']['name']}\n\n{show_counts(counts, setting)}\n",
+        flush=True,
+    )
     with TemporaryDirectory(prefix="estimate-") as scratch:
         rates = calibrate(setting, counts, Path(scratch))
     task = Task(counts, setting, rates)
-    found = Estimate(task, lines(task, processes), stores(task), read_paper(tree["method"]), processes)
+    found = Estimate(
+        task, lines(task, processes), stores(task), read_paper(tree["method"]), processes
+    )
     print(show_costs(found))
     if output is not None:
         write_json(output, {"params": str(path)} | content(found))
@@ -60,14 +67,22 @@ def estimate(path: Path, tree: Tree, processes: int, output: Path | None) -> Non
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m experiments.estimate", description=__doc__.splitlines()[0])
-    parser.add_argument("--preset", help="a file of presets/, without .yaml; default: params.yaml of the workspace")
-    parser.add_argument("--base", metavar="FOLDER", help="a local folder with the base model, instead of base.id")
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.estimate", description=__doc__.splitlines()[0]
+    )
+    parser.add_argument(
+        "--preset", help="a file of presets/, without .yaml; default: params.yaml of the workspace"
+    )
+    parser.add_argument(
+        "--base", metavar="FOLDER", help="a local folder with the base model, instead of base.id"
+    )
     parser.add_argument("--processes", type=int, default=1, help="hours of so many, too; default 1")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write the estimate as JSON, too")
     given = parser.parse_args()
     if given.processes < 1:
-        raise BadInput(f"--processes: {given.processes} is not at least 1; give the number of GPUs, say")
+        raise BadInput(
+            f"--processes: {given.processes} is not at least 1; give the number of GPUs, say"
+        )
     check_output(given.json)
     estimate(*read_tree(given.preset, given.base), given.processes, given.json)
 

@@ -19,8 +19,8 @@ from dvc.repo import Repo
 from dvc.stage import PipelineStage as Stage
 
 from experiments.commands import git
-from experiments.fingerprint import PIPELINE, touches
-from experiments.lock import LOCK, RERUN, Locked, hashes, read_lock
+from experiments.reproducing.lock import LOCK, RERUN, Locked, hashes, read_lock
+from experiments.running.fingerprint import PIPELINE, touches
 from stages.shared.errors import BadInput
 from stages.shared.params import read
 
@@ -89,7 +89,13 @@ def paths_of(text: str) -> set[str]:
 
 def ignored(paths: list[str]) -> set[str]:
     """Those that match a rule of .gitignore, whether they are there, in git's index, or not."""
-    command = ["git", "check-ignore", "--no-index", "-z", "--stdin"]  # exits with 1 where there is none
+    command = [
+        "git",
+        "check-ignore",
+        "--no-index",
+        "-z",
+        "--stdin",
+    ]  # exits with 1 where there is none
     done = subprocess.run(command, input="\0".join(paths), capture_output=True, text=True)
     return paths_of(done.stdout)
 
@@ -101,7 +107,9 @@ def check_git(outs: dict[str, Output]) -> Iterator[str]:
     kept = paths_of(git("ls-files", "-z")) - paths_of(git("ls-files", "--deleted", "-z"))
     others = paths_of(git("ls-files", "--others", "-z", "--", *outs))
     lacking = {path for path in outs if not any(touches(path, file) for file in kept | others)}
-    folders = {f"{path}/" for path, out in outs.items() if out.hash_info.isdir}  # else a rule for folders misses it
+    folders = {
+        f"{path}/" for path, out in outs.items() if out.hash_info.isdir
+    }  # else a rule for folders misses it
     hidden = ignored(sorted({*outs, *others, *folders}))
     for path in sorted(hidden):
         yield f"{path}: is ignored by git; take the rule out of .gitignore, `git add` it, commit it with {LOCK}"
@@ -135,7 +143,9 @@ def main() -> None:
     try:
         findings = list(inspect())
     except (DvcException, yaml.YAMLError) as error:
-        raise BadInput(f"{PIPELINE}, {LOCK}: cannot be read ({' '.join(str(error).split())}); fix that") from None
+        raise BadInput(
+            f"{PIPELINE}, {LOCK}: cannot be read ({' '.join(str(error).split())}); fix that"
+        ) from None
     print("\n".join(findings) or f"{LOCK} and metrics belong to this code and these parameters")
     sys.exit(1 if findings else 0)
 

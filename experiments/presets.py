@@ -6,7 +6,7 @@ python -m experiments.presets        writes presets/*.yaml, from presets/toybird
 from pathlib import Path
 from typing import NamedTuple
 
-from experiments.paper_values import (
+from experiments.settings.paper_values import (
     BASELINE,
     CUTMIX,
     DATASETS,
@@ -26,7 +26,7 @@ from experiments.paper_values import (
     Settings,
     synthetic,
 )
-from experiments.preset_text import read_head, render
+from experiments.settings.preset_text import read_head, render
 
 FOLDER = Path("presets")
 
@@ -74,11 +74,13 @@ def conventional(dataset: str, network: str) -> Preset:
 def few_shot(shots: int | None, p: Own) -> Preset:
     """A panel of Fig. 6: 1, 5, 10 or, with None, all images of a class."""
     word = "all" if shots is None else str(shots)
-    subset: Settings = {"subset.mode": "full"} if shots is None else {"subset.mode": "few-shot", "subset.shots": shots}
-    head = f"# Few-shot classification of CUB, {word}-shot, with ResNet50 at 224 pixels: Sec. 4.1, Fig. 6."
-    gamma = (
-        "of Eq. 3: the target's label weighs s^gamma; as in Sec. 4.2 (Sec. 4.1 gives none), {} in the earlier scripts"
+    subset: Settings = (
+        {"subset.mode": "full"}
+        if shots is None
+        else {"subset.mode": "few-shot", "subset.shots": shots}
     )
+    head = f"# Few-shot classification of CUB, {word}-shot, with ResNet50 at 224 pixels: Sec. 4.1, Fig. 6."
+    gamma = "of Eq. 3: the target's label weighs s^gamma; as in Sec. 4.2 (Sec. 4.1 gives none), {} in the earlier scripts"
     return Preset(
         (head, *how_to(f"cub-{word}-shot", f"python -m experiments.run fig6 '{word}-shot *'")),
         DIFFMIX | DATASETS["cub"][1] | SHOT_GROUPS["cub"] | RESNET50_224 | subset | {
@@ -98,7 +100,11 @@ def long_tail(dataset: str, rho: int) -> Preset:
     """A column of Table 2 (CUB-LT) or Table 3 (Flower-LT); none of them for rho = 50."""
     (title, data), table, column = DATASETS[dataset], 2 if dataset == "cub" else 3, COLUMN.get(rho)
     head = f"# Long-tail classification of {title}, rho = {rho}, with ResNet50 at 224 pixels: Sec. 4.3, Table {table}."
-    place = f"the column {column} of Tables {table} and 10" if column else f"in no column of Tables {table} and 10"
+    place = (
+        f"the column {column} of Tables {table} and 10"
+        if column
+        else f"in no column of Tables {table} and 10"
+    )
     misnamed = ", whose IF=50 is rho = 20" if rho in (50, 20) else ""
     rows = f"python -m experiments.run table{table} '{column} *'" if column else ""
     return Preset(
@@ -152,7 +158,9 @@ PHOTOS = Preset(
         "data.name": "folder",
         "data.metaclass": "dog",
         "subset.mode": "full",
-        "synth.multiplier": Own(2, "synthetic images for each training image (5 in Sec. 4); few, for two cores"),
+        "synth.multiplier": Own(
+            2, "synthetic images for each training image (5 in Sec. 4); few, for two cores"
+        ),
         "train.resize": 64,
         "train.resolution": 64,
         "train.padding": 8,
@@ -166,19 +174,29 @@ PHOTOS = Preset(
 PRESETS: dict[str, Preset] = {
     "toybirds": Preset(None, {}),
     "photos": PHOTOS,
-    **{f"{dataset}-{network}": conventional(dataset, network) for dataset in DATASETS for network in RATES},
+    **{
+        f"{dataset}-{network}": conventional(dataset, network)
+        for dataset in DATASETS
+        for network in RATES
+    },
     "cub-1-shot": few_shot(1, Own(0.5, "p: Sec. 4.1")),
     "cub-5-shot": few_shot(5, Own(0.3, "p: Sec. 4.1; 0.2 in the earlier scripts")),
     "cub-10-shot": few_shot(10, Own(0.2, "p: Sec. 4.1; 0.1 in the earlier scripts")),
     "cub-all-shot": few_shot(None, Own(0.1, "p: Sec. 4.1")),
-    **{f"{dataset}-longtail-{rho}": long_tail(dataset, rho) for dataset, sizes in TABLE_10.items() for rho in sizes},
+    **{
+        f"{dataset}-longtail-{rho}": long_tail(dataset, rho)
+        for dataset, sizes in TABLE_10.items()
+        for rho in sizes
+    },
     "waterbird": WATERBIRD,
     "pascal": PASCAL,
 }
 
 
 def main() -> None:
-    template = (FOLDER / "toybirds.yaml").read_text()  # not params.yaml, which may be another preset's
+    template = (
+        FOLDER / "toybirds.yaml"
+    ).read_text()  # not params.yaml, which may be another preset's
     for name, preset in PRESETS.items():
         text = render(template, preset.head or read_head(template), preset.settings)
         (FOLDER / f"{name}.yaml").write_text(text)

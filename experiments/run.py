@@ -1,6 +1,6 @@
 """Run a table's, a figure's or all claims' experiments through DVC, and write them beside the paper's numbers.
 
-    python -m experiments.run table5                   all rows of experiments/table5.yaml
+    python -m experiments.run table5                   all rows of experiments/tables/table5.yaml
     python -m experiments.run fig6 '5-shot *'          the rows whose names match
     python -m experiments.run claims --dry             what would be run, and nothing else
 
@@ -13,17 +13,29 @@ import os
 import sys
 from pathlib import Path
 
-from experiments import claims, claims_page, queue, watch
-from experiments.fingerprint import Stages, read_stages
-from experiments.plans import plan, spent
-from experiments.queue import Experiment
-from experiments.recipes import Case, cases, read_preset, read_table
-from experiments.results import DEFAULT_PRESET, folder, lacking, read_json, record, recorded, write, write_json
-from experiments.watch import Watch
-from experiments.workspace import Workspace
+from experiments.claims import page as claims_page
+from experiments.claims import verdicts as claims
+from experiments.running import queue, watch
+from experiments.running.fingerprint import Stages, read_stages
+from experiments.running.plans import plan, spent
+from experiments.running.queue import Experiment
+from experiments.running.results import (
+    DEFAULT_PRESET,
+    folder,
+    lacking,
+    read_json,
+    record,
+    recorded,
+    write,
+)
+from experiments.running.watch import Watch
+from experiments.running.workspace import Workspace
+from experiments.tables.recipes import Case, cases, read_preset, read_table
 from stages.shared.errors import BadInput
+from stages.shared.files import write_json
 from stages.shared.params import read
-from stages.shared.work import INTERRUPTED
+from stages.shared.paths import METRICS
+from stages.shared.running.work import INTERRUPTED
 
 WHOLE = ("claims", "table11")  # have no rows of their own
 
@@ -45,11 +57,15 @@ def announce(chosen: list[Case], unserved: list[Case], stages: Stages) -> list[E
     params = read()
     wanted, missing = plan(chosen, stages, params), plan(unserved, stages, params)
     there = len(wanted) - len(missing)
-    print(f"{len(chosen)} rows, {len(wanted)} experiments: {there} are there, {len(missing)} to run")
+    print(
+        f"{len(chosen)} rows, {len(wanted)} experiments: {there} are there, {len(missing)} to run"
+    )
     for experiment in missing:
         print(f"  {experiment.name}")
     if missing and (others := count_others(missing)):
-        print(f"{others} others wait in DVC's queue before these; `dvc queue remove --queued` drops all that wait")
+        print(
+            f"{others} others wait in DVC's queue before these; `dvc queue remove --queued` drops all that wait"
+        )
     return missing
 
 
@@ -68,7 +84,9 @@ def perform(experiments: list[Experiment], workspace: Workspace, preset: str) ->
     try:
         watch.run(session, jobs())
     except KeyboardInterrupt:
-        print("interrupted; the same call goes on (a worker may still be at work: `dvc queue stop --kill` ends it)")
+        print(
+            "interrupted; the same call goes on (a worker may still be at work: `dvc queue stop --kill` ends it)"
+        )
         status = INTERRUPTED
     finally:
         keep_seconds(session, seconds_file(preset))
@@ -76,7 +94,11 @@ def perform(experiments: list[Experiment], workspace: Workspace, preset: str) ->
 
 
 def keep_seconds(session: Watch, path: Path) -> None:
-    done = {mark: outcome.seconds for mark, outcome in session.ended.items() if outcome.seconds and not outcome.failed}
+    done = {
+        mark: outcome.seconds
+        for mark, outcome in session.ended.items()
+        if outcome.seconds and not outcome.failed
+    }
     write_json(path, read_json(path) | done)
 
 
@@ -92,7 +114,10 @@ def run_table(name: str, patterns: list[str], preset: str, dry: bool) -> int:
         return 0
     status = perform(missing, workspace, preset)
     seconds = read_json(seconds_file(preset))
-    rows = [record(case, table.columns, stages, queue.finished(), earlier, seconds) for case in cases(name, tree)]
+    rows = [
+        record(case, table.columns, stages, queue.finished(), earlier, seconds)
+        for case in cases(name, tree)
+    ]
     write(path, table, rows, preset, tree["train"]["trials"])
     print(f"wrote {path} and {path.with_suffix('.md')}; {spent(chosen, stages, seconds)}")
     return status
@@ -102,7 +127,7 @@ def run_claims(preset: str, dry: bool) -> int:
     """Returns the exit status."""
     tree, stages = read_preset(preset), read_stages()
     workspace = Workspace(stages)
-    path = Path("metrics") / "claims.json" if preset == DEFAULT_PRESET else folder(preset) / "claims.json"
+    path = METRICS / "claims.json" if preset == DEFAULT_PRESET else folder(preset) / "claims.json"
     docket = claims.Docket(claims.read_claims(), tree, stages, read_json(path))
     chosen = list(docket.cases.values())
     missing = announce(chosen, docket.lacking(queue.finished()), stages)
@@ -118,7 +143,9 @@ def run_claims(preset: str, dry: bool) -> int:
 def run_throughput(preset: str, dry: bool) -> int:
     """Returns the exit status."""
     if dry:
-        print("no experiments: it measures this machine, with what `dvc repro` has left in the workspace")
+        print(
+            "no experiments: it measures this machine, with what `dvc repro` has left in the workspace"
+        )
         return 0
     from experiments import throughput  # here: it imports diffusers, which takes seconds
 
@@ -127,9 +154,13 @@ def run_throughput(preset: str, dry: bool) -> int:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m experiments.run", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.run", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("name", help="a file of experiments/, without .yaml")
-    parser.add_argument("rows", nargs="*", help="names of rows, with * for anything; none: all of them")
+    parser.add_argument(
+        "rows", nargs="*", help="names of rows, with * for anything; none: all of them"
+    )
     parser.add_argument("--dry", action="store_true", help="say what would be run, and run nothing")
     given = parser.parse_args()
     preset = os.environ.get("PRESET", DEFAULT_PRESET)

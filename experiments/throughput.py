@@ -1,4 +1,4 @@
-"""How many images a second each method makes on this machine (Table 11): reads experiments/table11.yaml.
+"""How many images a second each method makes on this machine (Table 11): reads experiments/tables/table11.yaml.
 
 Needs the outputs of `dvc repro finetune`, with the preset's parameters. Times stages/synthesize.py's own function,
 references and encoding included. Writes table11.json and table11.md into the preset's folder of results.
@@ -17,16 +17,19 @@ from pydantic import Field
 from tqdm import tqdm
 
 from experiments.markdown import markdown_table
-from experiments.recipes import parse, read_preset, read_recipe
-from experiments.results import folder, show_printed, write_json
+from experiments.running.results import folder, show_printed
+from experiments.tables.recipes import parse, read_preset, read_recipe
+from stages.shared.diffusion.text import Text
+from stages.shared.diffusion.translation import load_translator
 from stages.shared.errors import BadInput
+from stages.shared.files import write_json
 from stages.shared.methods import METHODS, Method, Name, read_strategy
 from stages.shared.params import Section, load, read
-from stages.shared.runtime import device, precision
+from stages.shared.paths import DOWNLOAD, SUBSAMPLE
+from stages.shared.running.runtime import device, precision
+from stages.shared.schemas.synthesize import Params, Synth
 from stages.shared.tables import Table, read_classes, read_manifest
-from stages.shared.text import Text
-from stages.shared.translation import DOWNLOAD, SUBSAMPLE, load_translator
-from stages.synthesize import Params, Synth, synthesize
+from stages.synthesize import synthesize
 
 WARM_UP = 2  # batches
 
@@ -60,7 +63,9 @@ class Bench(NamedTuple):
 def make_rows(method: Method, count: int, table: Table, classes: int) -> pd.DataFrame:
     """Rows of a plan: all strengths and targets alike, references drawn from all images."""
     rng, numbers = np.random.default_rng(0), np.arange(count)
-    rows = pd.DataFrame({"key": [f"{number:08d}" for number in numbers], "target_label": numbers % classes})
+    rows = pd.DataFrame(
+        {"key": [f"{number:08d}" for number in numbers], "target_label": numbers % classes}
+    )
     references = rng.choice(table.rows["key"].to_numpy(), size=count)
     rows["source_key"] = "" if method.mode == "gen" else references
     rows["strength"] = np.resize(method.strength, count)
@@ -79,7 +84,10 @@ def time_rows(bench: Bench, rows: pd.DataFrame, steps: int | None) -> float:
 
 def measure(recipe: Recipe, bench: Bench) -> dict[str, float]:
     """Images per second by row, the median of the rounds; a round goes through all rows, so that none has luck."""
-    plans = {row.name: make_rows(METHODS[row.method], recipe.images, bench.table, bench.classes) for row in recipe.rows}
+    plans = {
+        row.name: make_rows(METHODS[row.method], recipe.images, bench.table, bench.classes)
+        for row in recipe.rows
+    }
     time_rows(bench, plans[recipe.rows[0].name].head(WARM_UP * bench.synth.batch), None)
     seconds: dict[str, list[float]] = {row.name: [] for row in recipe.rows}
     with tqdm(total=recipe.rounds * len(recipe.rows), desc="throughput", unit="row") as bar:
@@ -109,7 +117,11 @@ def open_bench() -> Bench:
 def machine(batch: int) -> str:
     """What the rates were measured on, in words."""
     where = device()
-    name = torch.cuda.get_device_name(where) if where.type == "cuda" else f"{os.cpu_count()} {platform.machine()} cores"
+    name = (
+        torch.cuda.get_device_name(where)
+        if where.type == "cuda"
+        else f"{os.cpu_count()} {platform.machine()} cores"
+    )
     return f"{name}, {str(precision()).removeprefix('torch.')}, batches of {batch}"
 
 
@@ -134,11 +146,11 @@ def render(recipe: Recipe, rows: list[dict[str, Any]], preset: str, where: str) 
     lines = [head, ["---"] * len(head)]
     for row in rows:
         ours = [f"{row['images_per_second']:.1f}", f"{row['ratio']:.2f}"]
-        lines.append([row["name"], *ours, show_printed(row["paper"]), show_printed(row["paper_ratio"])])
+        lines.append(
+            [row["name"], *ours, show_printed(row["paper"]), show_printed(row["paper_ratio"])]
+        )
     text = markdown_table(lines)
-    note = (
-        f"Ours: preset {preset}, {where}; the median of {recipe.rounds} rounds of {recipe.images} images. {recipe.note}"
-    )
+    note = f"Ours: preset {preset}, {where}; the median of {recipe.rounds} rounds of {recipe.images} images. {recipe.note}"
     return f"# {recipe.title}\n\n{text}\n\n{' '.join(note.split())}\n"
 
 
@@ -147,7 +159,10 @@ def run(preset: str) -> None:
     recipe: Recipe = parse(Recipe, read_recipe("table11"), "table11")
     bench = open_bench()
     rows, where = tabulate(recipe, measure(recipe, bench)), machine(bench.synth.batch)
-    path, content = folder(preset) / "table11.json", {"title": recipe.title, "note": recipe.note, "preset": preset}
+    path, content = (
+        folder(preset) / "table11.json",
+        {"title": recipe.title, "note": recipe.note, "preset": preset},
+    )
     write_json(path, content | {"machine": where, "rows": rows})
     path.with_suffix(".md").write_text(render(recipe, rows, preset, where))
     print(f"wrote {path} and {path.with_suffix('.md')}")

@@ -22,20 +22,34 @@ from typing import Any
 from dvc.repo import Repo
 
 from experiments.commands import command_environment, dvc, git
-from experiments.differences import Checkout, Found, compare, judge, passes, render, show
-from experiments.environment import Environment, describe, settings
-from experiments.fingerprint import digest
 from experiments.gate import tracked_by_git
-from experiments.lock import LOCK, hashes, read_lock
 from experiments.markdown import markdown_table
-from experiments.recipes import PRESETS, read_preset
-from experiments.results import read_json, write_json
+from experiments.reproducing.differences import (
+    Checkout,
+    Found,
+    compare,
+    judge,
+    passes,
+    render,
+    show,
+)
+from experiments.reproducing.environment import Environment, describe, settings
+from experiments.reproducing.lock import LOCK, hashes, read_lock
+from experiments.running.fingerprint import digest
+from experiments.running.results import read_json
+from experiments.tables.recipes import PRESETS, read_preset
 from stages.shared.errors import BadInput
+from stages.shared.files import write_json
 from stages.shared.params import PATH, read
+from stages.shared.paths import METRICS
 
-RECORD = Path("metrics/verify.json")
+RECORD = METRICS / "verify.json"
 OTHER_SETTINGS = {"DIFFMIX_WORKERS": "2"}  # of the second run
-FOREIGN = ("DVC_ROOT", "PYTHONPATH", "PYTHONSAFEPATH")  # would lead stages to another folder's work or code
+FOREIGN = (
+    "DVC_ROOT",
+    "PYTHONPATH",
+    "PYTHONSAFEPATH",
+)  # would lead stages to another folder's work or code
 
 
 def clone(commit: str, folder: Path) -> Path:
@@ -48,7 +62,9 @@ def check_preset(committed: Path, preset: str | None, again: bool) -> None:
     """Raises BadInput for one that the commit has not, or with which the committed results were not made."""
     with chdir(committed):
         if preset and read_preset(preset) != read() and not again:
-            raise BadInput(f"--preset {preset}: is not what the committed results were made with; add --again")
+            raise BadInput(
+                f"--preset {preset}: is not what the committed results were made with; add --again"
+            )
 
 
 def restore(committed: Path) -> Checkout:
@@ -67,9 +83,13 @@ def reproduce(name: str, folder: Path, preset: str | None, knobs: dict[str, str]
     if preset:
         shutil.copy(folder / PRESETS / f"{preset}.yaml", folder / PATH)
     command = [sys.executable, "-m", "dvc", "repro", "--no-run-cache"]
-    done = subprocess.run(command, cwd=folder, env=surroundings(folder.parent) | knobs, stdout=sys.stderr)
+    done = subprocess.run(
+        command, cwd=folder, env=surroundings(folder.parent) | knobs, stdout=sys.stderr
+    )
     if done.returncode:
-        raise BadInput(f"{name}: `dvc repro` fails in a fresh clone (see above); fix and commit that, then call again")
+        raise BadInput(
+            f"{name}: `dvc repro` fails in a fresh clone (see above); fix and commit that, then call again"
+        )
     return Checkout(name, folder, read_lock(folder / LOCK))
 
 
@@ -84,8 +104,13 @@ def clear(folder: Path) -> None:
 
 def surroundings(scratch: Path) -> dict[str, str]:
     """Environment variables of a run: no one's DVC configuration, which may name a shared cache, but the clone's."""
-    places = {f"DVC_{kind}_DIR": str(scratch / kind) for kind in ("GLOBAL_CONFIG", "SYSTEM_CONFIG", "SITE_CACHE")}
-    return {name: value for name, value in command_environment().items() if name not in FOREIGN} | places
+    places = {
+        f"DVC_{kind}_DIR": str(scratch / kind)
+        for kind in ("GLOBAL_CONFIG", "SYSTEM_CONFIG", "SITE_CACHE")
+    }
+    return {
+        name: value for name, value in command_environment().items() if name not in FOREIGN
+    } | places
 
 
 def committed_environment(record: dict[str, Any], mark: str) -> Environment | None:
@@ -98,20 +123,36 @@ def committed_environment(record: dict[str, Any], mark: str) -> Environment | No
 
 def render_environments(environments: dict[str, Environment | None]) -> str:
     """A Markdown table, a column a run."""
-    fields = dict.fromkeys(field for environment in environments.values() for field in environment or {})
+    fields = dict.fromkeys(
+        field for environment in environments.values() for field in environment or {}
+    )
     lines = [["", *environments], ["---"] * (1 + len(environments))]
-    lines += [[field, *((side or {}).get(field, "unknown") for side in environments.values())] for field in fields]
+    lines += [
+        [field, *((side or {}).get(field, "unknown") for side in environments.values())]
+        for field in fields
+    ]
     return markdown_table(lines)
 
 
-def write_record(found: Found, tolerance: float, commit: str, mark: str, origin: Environment | None) -> None:
+def write_record(
+    found: Found, tolerance: float, commit: str, mark: str, origin: Environment | None
+) -> None:
     """`origin`: the environment that the committed results come from."""
     stages = {
-        name: {"verdict": judge(differences, tolerance), "files": [show(difference) for difference in differences]}
+        name: {
+            "verdict": judge(differences, tolerance),
+            "files": [show(difference) for difference in differences],
+        }
         for name, differences in found.items()
     }
     environments = {"verified": describe(), "committed": origin}
-    content = {"commit": commit, "lock": mark, "tolerance": tolerance, "environments": environments, "stages": stages}
+    content = {
+        "commit": commit,
+        "lock": mark,
+        "tolerance": tolerance,
+        "environments": environments,
+        "stages": stages,
+    }
     write_json(RECORD, content)
 
 
@@ -120,7 +161,14 @@ def conclude(found: Found, tolerance: float, environments: dict[str, Environment
     print(f"{render(found, tolerance)}\n\n{render_environments(environments)}\n")
     same, names = passes(found, 0.0), " and ".join(environments)
     if same or passes(found, tolerance):
-        print(f"{names}: " + ("bit-identical" if same else f"no number of a metric differs by more than {tolerance:g}"))
+        print(
+            f"{names}: "
+            + (
+                "bit-identical"
+                if same
+                else f"no number of a metric differs by more than {tolerance:g}"
+            )
+        )
         return 0
     print(f"{names}: differ by more than the tolerance of {tolerance:g}")
     return 1
@@ -131,13 +179,19 @@ def verify(preset: str | None, tolerance: float, again: bool, scratch: Path) -> 
     commit = git("rev-parse", "HEAD").strip()
     committed = clone(commit, scratch / "committed")
     check_preset(committed, preset, again)
-    one = reproduce("first run" if again else "run", clone(commit, scratch / "one/clone"), preset, {})
+    one = reproduce(
+        "first run" if again else "run", clone(commit, scratch / "one/clone"), preset, {}
+    )
     with Repo(str(one.folder)) as repo:
         metrics = set(tracked_by_git(repo))
     if again:
-        other = reproduce("second run", clone(commit, scratch / "two/further/clone"), preset, OTHER_SETTINGS)
+        other = reproduce(
+            "second run", clone(commit, scratch / "two/further/clone"), preset, OTHER_SETTINGS
+        )
         second = describe() | {"settings": settings(os.environ | OTHER_SETTINGS)}
-        return conclude(compare(one, other, metrics), tolerance, {one.name: describe(), other.name: second})
+        return conclude(
+            compare(one, other, metrics), tolerance, {one.name: describe(), other.name: second}
+        )
     found, mark = compare(one, restore(committed), metrics), digest(committed / LOCK)
     origin = committed_environment(read_json(committed / RECORD), mark)
     write_record(found, tolerance, commit, mark, origin)
@@ -145,12 +199,21 @@ def verify(preset: str | None, tolerance: float, again: bool, scratch: Path) -> 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m experiments.verify", description=__doc__.splitlines()[0])
-    parser.add_argument("--preset", help="a file of presets/, without .yaml; default: the committed params.yaml")
-    parser.add_argument(
-        "--tolerance", type=float, default=0.0, help="points a metric's number may differ by; default 0"
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.verify", description=__doc__.splitlines()[0]
     )
-    parser.add_argument("--again", action="store_true", help="compare two runs with each other, not with the commit")
+    parser.add_argument(
+        "--preset", help="a file of presets/, without .yaml; default: the committed params.yaml"
+    )
+    parser.add_argument(
+        "--tolerance",
+        type=float,
+        default=0.0,
+        help="points a metric's number may differ by; default 0",
+    )
+    parser.add_argument(
+        "--again", action="store_true", help="compare two runs with each other, not with the commit"
+    )
     given = parser.parse_args()
     with TemporaryDirectory(prefix="verify-") as scratch:
         sys.exit(verify(given.preset, given.tolerance, given.again, Path(scratch).resolve()))

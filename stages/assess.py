@@ -1,4 +1,4 @@
-"""Measure the synthetic images: faithful to their class, true to the reference's background, diverse, like real ones.
+"""Features the synthetic images: faithful to their class, true to the reference's background, diverse, like real ones.
 
 Reads data/synthesize/, data/filter/, data/subsample/, data/download/{train,masks,classes.csv} and, for Toybirds, the
 judge in data/base/. Writes data/assess/images.csv, a row an image, metrics/assess.json and metrics/assess.csv.
@@ -6,31 +6,26 @@ Faithfulness and background are those of all images, so that what the filter dro
 Fréchet distance (Table 5's FID) those of the kept ones, which train the classifier, beside the chosen real images.
 """
 
-import json
-from importlib.util import find_spec
-from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from PIL import Image
 from transformers import CLIPModel, CLIPProcessor
 
-from stages.shared.clip import image_features, load_clip, text_features
 from stages.shared.errors import BadInput
-from stages.shared.fidelity import background_error, diversity, frechet_distance
-from stages.shared.inception import inception_features, load_inception
-from stages.shared.judge import load_judge, recognised
-from stages.shared.params import Section, load
-from stages.shared.pretrained import Pretrained
+from stages.shared.files import write_csv, write_json
+from stages.shared.measuring.fidelity import background_error, diversity, frechet_distance
+from stages.shared.measuring.inception import inception_features, load_inception
+from stages.shared.measuring.judge import load_judge, recognised
+from stages.shared.params import load
+from stages.shared.paths import ASSESS, DOWNLOAD, FILTER, JUDGE, METRICS, SUBSAMPLE, SYNTHESIZE
+from stages.shared.pretrained.clip import image_features, load_clip, text_features
 from stages.shared.prompts import class_prompts
-from stages.shared.runtime import BATCH, seed_everything
-from stages.shared.tables import Table, read_classes, read_manifest, write_manifest
+from stages.shared.running.runtime import BATCH, seed_everything
+from stages.shared.schemas.assess import Features, Params
+from stages.shared.tables import Table, read_classes, read_manifest
 
-DOWNLOAD, SUBSAMPLE = Path("data/download"), Path("data/subsample")
-SYNTHESIZE, FILTER = Path("data/synthesize"), Path("data/filter")
-JUDGE = Path("data/base/toybirds/judge")
-OUTPUT, METRICS = Path("data/assess"), Path("metrics")
 STREAM = 2  # apart from what synthesize draws with an image's seed
 FEWEST = 50  # images on each side of a Fréchet distance: of fewer, it measures how few they are
 IMAGE_COLUMNS = [
@@ -39,22 +34,7 @@ IMAGE_COLUMNS = [
 LINE_COLUMNS = ["strength", "images", "faithfulness", "background_kept", "diversity", "frechet"]
 NAMED = "clip similarity to the class's name"
 NAN = float("nan")
-Measure = Literal["clip", "inception"]
 LoadedClip = tuple[CLIPModel, CLIPProcessor]
-
-
-class Data(Section):
-    name: str
-
-
-class Assess(Section):
-    frechet: Measure
-
-
-class Params(Section):
-    data: Data
-    clip: Pretrained
-    assess: Assess
 
 
 class Images(NamedTuple):
@@ -65,21 +45,23 @@ class Images(NamedTuple):
     frechet: np.ndarray  # (n, width)
 
 
-def check_frechet(measure: Measure) -> None:
-    """Raises BadInput for a distance whose network is not installed."""
-    if measure == "inception" and find_spec("torch_fidelity") is None:
-        raise BadInput("params.yaml: assess.frechet: inception needs `pip install torch-fidelity`; or set clip")
-
-
 def read_images() -> Table:
     """All synthetic images, with the filter's `score` and `kept` (1 or 0); raises BadInput where the two disagree."""
     rows = read_manifest(SYNTHESIZE, ["source_key", "target_label", "strength", "seed"])
-    kept, dropped = (read_manifest(FILTER, ["score"], name) for name in ("manifest.csv", "dropped.csv"))
-    scores = dict(zip([*kept["key"], *dropped["key"]], [*kept["score"], *dropped["score"]], strict=True))
+    kept, dropped = (
+        read_manifest(FILTER, ["score"], name) for name in ("manifest.csv", "dropped.csv")
+    )
+    scores = dict(
+        zip([*kept["key"], *dropped["key"]], [*kept["score"], *dropped["score"]], strict=True)
+    )
     if rows.empty:
-        raise BadInput(f"{SYNTHESIZE}/manifest.csv: there is no synthetic image; raise synth.multiplier")
+        raise BadInput(
+            f"{SYNTHESIZE}/manifest.csv: there is no synthetic image; raise synth.multiplier"
+        )
     if set(scores) != set(rows["key"]):
-        raise BadInput(f"{FILTER}: does not list the images of {SYNTHESIZE}; run `dvc repro -f filter`")
+        raise BadInput(
+            f"{FILTER}: does not list the images of {SYNTHESIZE}; run `dvc repro -f filter`"
+        )
     rows["kept"], rows["score"] = rows["key"].isin(kept["key"]).astype(int), rows["key"].map(scores)
     return Table(SYNTHESIZE, rows)
 
@@ -105,33 +87,43 @@ def compare_backgrounds(table: Table, sources: Table, masks: Table) -> pd.DataFr
     foregrounds = {key: row for row, key in enumerate(masks.rows["key"])}
     references = sorted(set(table.rows["source_key"]) & set(places))
     measured = []
-    for row, (own, seed) in enumerate(zip(table.rows["source_key"], table.rows["seed"], strict=True)):
+    for row, (own, seed) in enumerate(
+        zip(table.rows["source_key"], table.rows["seed"], strict=True)
+    ):
         if own not in foregrounds:  # generated from noise, or a dataset without masks
             measured.append((NAN, NAN))
             continue
         image, other = table.image(row), draw_other(own, references, seed)
         mask = fit(masks.image(foregrounds[own]), image.size, Image.Resampling.BOX)[..., 0] > 127
         errors = [
-            background_error(np.asarray(image), fit(sources.image(places[key]), image.size), mask) if key else NAN
+            background_error(np.asarray(image), fit(sources.image(places[key]), image.size), mask)
+            if key
+            else NAN
             for key in (own, other)
         ]
-        measured.append((errors[0], NAN if np.isnan(errors).any() else float(errors[0] < errors[1])))
+        measured.append(
+            (errors[0], NAN if np.isnan(errors).any() else float(errors[0] < errors[1]))
+        )
     return pd.DataFrame(measured, columns=["background_error", "background_kept"])
 
 
-def fit(image: Image.Image, size: tuple[int, int], filtering=Image.Resampling.LANCZOS) -> np.ndarray:
+def fit(
+    image: Image.Image, size: tuple[int, int], filtering=Image.Resampling.LANCZOS
+) -> np.ndarray:
     """Squeezed to `size` (width, height), as synthesize does with its references: uint8 (height, width, 3)."""
     return np.asarray(image.resize(size, filtering))
 
 
-def describe(tables: list[Table], clip: LoadedClip, frechet: Measure) -> list[Images]:
+def describe(tables: list[Table], clip: LoadedClip, frechet: Features) -> list[Images]:
     """The tables with their vectors; Inception sees all images at the size of the first table's."""
     vectors = [image_features(table, *clip).numpy() for table in tables]
     compared = vectors
     if frechet == "inception":
         network, size = load_inception(), tables[0].image(0).size
         compared = [inception_features(table, network, size) for table in tables]
-    return [Images(table.rows, *pair) for table, *pair in zip(tables, vectors, compared, strict=True)]
+    return [
+        Images(table.rows, *pair) for table, *pair in zip(tables, vectors, compared, strict=True)
+    ]
 
 
 def name_images(made: Images, classes: pd.DataFrame, clip: LoadedClip) -> np.ndarray:
@@ -154,7 +146,9 @@ def measure(part: np.ndarray, made: Images, real: Images, judged: bool) -> dict[
         "faithfulness": mean_faithful(rows, judged),
         "background_kept": round(100 * rows["background_kept"].mean(), 2),
         "background_error": round(rows["background_error"].mean(), 2),
-        "diversity": round(diversity(made.clip[kept], made.rows.loc[kept, "target_label"].to_numpy()), 4),
+        "diversity": round(
+            diversity(made.clip[kept], made.rows.loc[kept, "target_label"].to_numpy()), 4
+        ),
         "frechet": round(frechet_distance(made.frechet[kept], real.frechet), 4) if enough else NAN,
     }
 
@@ -174,16 +168,26 @@ def nest(measured: pd.Series) -> dict[str, Any]:
     return whole | ({"strength": values} if values else {})
 
 
-def summarise(lines: pd.DataFrame, made: Images, real: Images, frechet: Measure, judged: bool) -> dict[str, Any]:
+def summarise(
+    lines: pd.DataFrame, made: Images, real: Images, frechet: Features, judged: bool
+) -> dict[str, Any]:
     """What metrics/assess.json holds; measures that could not be taken are absent."""
-    filtered = {name: made.rows[made.rows["kept"] == kept] for name, kept in (("kept", 1), ("dropped", 0))}
-    faithfulness = {name: mean_faithful(rows, judged) for name, rows in filtered.items() if len(rows)}
+    filtered = {
+        name: made.rows[made.rows["kept"] == kept] for name, kept in (("kept", 1), ("dropped", 0))
+    }
+    faithfulness = {
+        name: mean_faithful(rows, judged) for name, rows in filtered.items() if len(rows)
+    }
     train = round(diversity(real.clip, real.rows["label"].to_numpy()), 4)
     background = {name: nest(lines[f"background_{name}"]) for name in ("kept", "error")}
     summary = {
-        "faithfulness": labelled("judge" if judged else NAMED, nest(lines["faithfulness"]) | faithfulness),
+        "faithfulness": labelled(
+            "judge" if judged else NAMED, nest(lines["faithfulness"]) | faithfulness
+        ),
         "background": {name: values for name, values in background.items() if values},
-        "diversity": labelled("clip", nest(lines["diversity"]) | ({} if np.isnan(train) else {"train": train})),
+        "diversity": labelled(
+            "clip", nest(lines["diversity"]) | ({} if np.isnan(train) else {"train": train})
+        ),
         "frechet": labelled(frechet, nest(lines["frechet"])),
     }
     return {"images": len(made.rows)} | {name: values for name, values in summary.items() if values}
@@ -194,24 +198,31 @@ def labelled(measure: str, values: dict[str, Any]) -> dict[str, Any]:
 
 
 def write(rows: pd.DataFrame, lines: pd.DataFrame, summary: dict[str, Any]) -> None:
-    OUTPUT.mkdir(parents=True, exist_ok=True)
-    METRICS.mkdir(exist_ok=True)
-    images = rows[IMAGE_COLUMNS].round({"faithful": 4, "background_error": 2}).astype({"background_kept": "Int64"})
-    write_manifest(OUTPUT, images, "images.csv")
+    images = (
+        rows[IMAGE_COLUMNS]
+        .round({"faithful": 4, "background_error": 2})
+        .astype({"background_kept": "Int64"})
+    )
+    write_csv(ASSESS / "images.csv", images)
     table = lines.astype({"images": int}).rename_axis("strength").reset_index()[LINE_COLUMNS]
-    write_manifest(METRICS, table, "assess.csv")
-    (METRICS / "assess.json").write_text(json.dumps(summary, indent=1, sort_keys=True, allow_nan=False) + "\n")
+    write_csv(METRICS / "assess.csv", table)
+    write_json(METRICS / "assess.json", summary)
 
 
 def main() -> None:
     params, classes, table = load(Params), read_classes(DOWNLOAD), read_images()
-    sources, judged = Table(DOWNLOAD / "train", read_manifest(SUBSAMPLE)), params.data.name == "toybirds"
+    sources, judged = (
+        Table(DOWNLOAD / "train", read_manifest(SUBSAMPLE)),
+        params.data.name == "toybirds",
+    )
     seed_everything(0)
     clip = load_clip(params.clip)
     made, real = describe([table, sources], clip, params.assess.frechet)
     faithful = judge_images(table) if judged else name_images(made, classes, clip)
     backgrounds = compare_backgrounds(table, sources, Table(DOWNLOAD / "masks"))
-    made = made._replace(rows=pd.concat([table.rows.assign(faithful=faithful), backgrounds], axis=1))
+    made = made._replace(
+        rows=pd.concat([table.rows.assign(faithful=faithful), backgrounds], axis=1)
+    )
     lines = measure_all(made, real, judged)
     write(made.rows, lines, summarise(lines, made, real, params.assess.frechet, judged))
 

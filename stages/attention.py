@@ -6,7 +6,6 @@ Writes metrics/attention.png and metrics/attention.json. Also a tool, for any tr
     python -m stages.attention REFERENCE_KEY TARGET_CLASS OUT.png [STRENGTH]
 """
 
-import json
 from argparse import ArgumentParser, Namespace
 from difflib import get_close_matches
 from pathlib import Path
@@ -16,43 +15,40 @@ import matplotlib
 import numpy as np
 import pandas as pd
 from PIL import Image
-from pydantic import Field
 
-from stages.shared.attention_maps import WORDS, class_weights, class_words, enlarge, record_attention
-from stages.shared.errors import BadInput
-from stages.shared.methods import read_strategy
-from stages.shared.mosaics import Cell, mosaic
-from stages.shared.params import Section, load
-from stages.shared.pretrained import Pretrained
-from stages.shared.prompts import Strategy
-from stages.shared.runtime import seed_everything
-from stages.shared.tables import Table, read_classes, read_manifest
-from stages.shared.translation import (
-    DOWNLOAD,
-    PLAN,
-    SUBSAMPLE,
+from stages.shared.diffusion.attention_maps import (
+    WORDS,
+    class_prompt_weights,
+    class_words,
+    enlarge,
+    record_attention,
+)
+from stages.shared.diffusion.translation import (
     References,
-    Sampling,
     buckets,
     load_translator,
     read_plan,
     translate_rows,
 )
+from stages.shared.errors import BadInput
+from stages.shared.figures.mosaics import Cell, mosaic
+from stages.shared.files import write_json
+from stages.shared.methods import Strategy, read_strategy
+from stages.shared.params import load
+from stages.shared.paths import DOWNLOAD, METRICS, PLAN, SUBSAMPLE
+from stages.shared.running.runtime import seed_everything
+from stages.shared.schemas.attention import Params
+from stages.shared.tables import Table, read_classes, read_manifest
 
-METRICS = Path("metrics")
-HEADINGS = ("reference", "translation", "identifier", "metaclass", "end of text")  # the maps in the order of WORDS
+HEADINGS = (
+    "reference",
+    "translation",
+    "identifier",
+    "metaclass",
+    "end of text",
+)  # the maps in the order of WORDS
 SHOWN = 8  # rows of the sheet
 HEAT = 0.65  # opacity of a map over its reference
-
-
-class Attention(Section):
-    images: int = Field(ge=1)
-
-
-class Params(Section):
-    base: Pretrained
-    synth: Sampling
-    attention: Attention
 
 
 class Example(NamedTuple):
@@ -62,7 +58,9 @@ class Example(NamedTuple):
     reference: Image.Image
     translation: Image.Image
     maps: np.ndarray  # float32 (len(WORDS), resolution, resolution)
-    mask: np.ndarray | None  # the reference's foreground, bool (resolution, resolution), where it is known
+    mask: (
+        np.ndarray | None
+    )  # the reference's foreground, bool (resolution, resolution), where it is known
 
 
 def spread(count: int, among: int) -> np.ndarray:
@@ -82,23 +80,37 @@ def read_masks(keys: pd.Series, resolution: int) -> dict[str, np.ndarray]:
     rows = read_manifest(DOWNLOAD / "masks")
     table = Table(DOWNLOAD / "masks", rows[rows["key"].isin(keys)])
     images = [table.image(row).convert("L") for row in range(len(table))]
-    masks = [np.asarray(image.resize((resolution, resolution), Image.Resampling.NEAREST)) > 127 for image in images]
-    return {key: mask for key, mask in zip(table.rows["key"], masks, strict=True) if 0 < mask.mean() < 1}
+    masks = [
+        np.asarray(image.resize((resolution, resolution), Image.Resampling.NEAREST)) > 127
+        for image in images
+    ]
+    return {
+        key: mask for key, mask in zip(table.rows["key"], masks, strict=True) if 0 < mask.mean() < 1
+    }
 
 
-def examine(rows: pd.DataFrame, classes: pd.DataFrame, strategy: Strategy, params: Params) -> list[Example]:
+def examine(
+    rows: pd.DataFrame, classes: pd.DataFrame, strategy: Strategy, params: Params
+) -> list[Example]:
     """Translate the rows as `synthesize` does and look on; in the order of the rows."""
     resolution = params.synth.resolution
     pipeline, text = load_translator(params.base, classes, strategy, resolution)
-    weights = class_weights(pipeline.tokenizer, classes, strategy)
+    weights = class_prompt_weights(pipeline.tokenizer, classes, strategy)
     references = References(pipeline, Table(DOWNLOAD / "train"), rows["source_key"], params.synth)
     masks = read_masks(rows["source_key"], resolution)
     found: dict[Any, Example] = {}
     for batch in buckets(rows, params.synth.batch):
-        with record_attention(pipeline, weights[batch["target_label"].tolist()], resolution) as record:
+        with record_attention(
+            pipeline, weights[batch["target_label"].tolist()], resolution
+        ) as record:
             translations = translate_rows(pipeline, references, text, batch, params.synth)
-        maps, originals = enlarge(record.maps(), resolution).numpy(), references.images(batch["source_key"])
-        for row, original, translation, scores in zip(batch.itertuples(), originals, translations, maps, strict=True):
+        maps, originals = (
+            enlarge(record.maps(), resolution).numpy(),
+            references.images(batch["source_key"]),
+        )
+        for row, original, translation, scores in zip(
+            batch.itertuples(), originals, translations, maps, strict=True
+        ):
             mask = masks.get(str(row.source_key))
             found[row.key] = Example(row, original, translation, scores, mask)
     return [found[key] for key in rows["key"]]
@@ -142,12 +154,18 @@ def measure(examples: list[Example]) -> dict[str, Any]:
     """
     result: dict[str, Any] = {"images": len(examples)}
     if examples:
-        result["strength"] = round(float(np.mean([example.row.strength for example in examples])), 2)
+        result["strength"] = round(
+            float(np.mean([example.row.strength for example in examples])), 2
+        )
     known = [example for example in examples if example.mask is not None]
-    others = [other(place, [example.row.source_key for example in known]) for place in range(len(known))]
+    others = [
+        other(place, [example.row.source_key for example in known]) for place in range(len(known))
+    ]
     for number, word in enumerate(WORDS if known else ()):
         own = [(example.maps[number], example.mask) for example in known]
-        crossed = [(own[place][0], known[far].mask) for place, far in enumerate(others) if far is not None]
+        crossed = [
+            (own[place][0], known[far].mask) for place, far in enumerate(others) if far is not None
+        ]
         result[word] = score(own) | score(crossed, "_chance")
     return result
 
@@ -162,7 +180,9 @@ def heat(reference: Image.Image, scores: np.ndarray) -> Image.Image:
 def draw(example: Example, names: list[str], words: tuple[str, ...]) -> list[Cell | None]:
     """A row of the sheet; each map with its word and, where a mask is known, its ranking."""
     row, mask = example.row, example.mask
-    translation = Cell(example.translation, (f"→ {names[row.target_label]}", f"s = {row.strength:g}"))
+    translation = Cell(
+        example.translation, (f"→ {names[row.target_label]}", f"s = {row.strength:g}")
+    )
     cells: list[Cell | None] = [Cell(example.reference, (names[row.source_label],)), translation]
     for word, scores in zip(words, example.maps, strict=True):
         found = () if mask is None else (f"AUC {ranking(scores, mask):.0f} %",)
@@ -174,7 +194,9 @@ def draw_sheet(examples: list[Example], classes: pd.DataFrame, strategy: Strateg
     """SHOWN of the examples in rows."""
     names, words = list(classes["name"]), class_words(classes, strategy)
     shown = [examples[place] for place in spread(SHOWN, len(examples))]
-    return mosaic(HEADINGS, [draw(each, names, (*words[each.row.target_label], "<eot>")) for each in shown])
+    return mosaic(
+        HEADINGS, [draw(each, names, (*words[each.row.target_label], "<eot>")) for each in shown]
+    )
 
 
 def plan_pair(arguments: Namespace, classes: pd.DataFrame) -> pd.DataFrame:
@@ -182,25 +204,40 @@ def plan_pair(arguments: Namespace, classes: pd.DataFrame) -> pd.DataFrame:
     key, target, train = arguments.reference, arguments.target, DOWNLOAD / "train"
     labels = read_manifest(train).set_index("key")["label"]
     if key not in labels.index:
-        raise BadInput(f"{key}: is no key of {train}/manifest.csv; take one from there, like {labels.index[0]}")
+        raise BadInput(
+            f"{key}: is no key of {train}/manifest.csv; take one from there, like {labels.index[0]}"
+        )
     names = list(classes["name"])
     if target not in names:
         close = [*get_close_matches(target, names, n=1), names[0]]
-        raise BadInput(f"{target}: is no class of {DOWNLOAD}/classes.csv; take one from there, like {close[0]!r}")
+        raise BadInput(
+            f"{target}: is no class of {DOWNLOAD}/classes.csv; take one from there, like {close[0]!r}"
+        )
     if not 0 < arguments.strength <= 1:
         raise BadInput(f"STRENGTH: {arguments.strength:g} is not in (0, 1]; take 0.7, say")
     if arguments.output.suffix != ".png" or not arguments.output.parent.is_dir():
         raise BadInput(f"{arguments.output}: is no .png in a folder that exists; name another")
-    row = {"key": key, "source_key": key, "source_label": labels[key], "target_label": names.index(target)}
+    row = {
+        "key": key,
+        "source_key": key,
+        "source_label": labels[key],
+        "target_label": names.index(target),
+    }
     return pd.DataFrame([row | {"strength": arguments.strength, "seed": 0}])
 
 
 def read_arguments() -> Namespace:
-    parser = ArgumentParser(description="Draw the cross-attention of the plan's translations (the stage), or of one.")
-    parser.add_argument("reference", nargs="?", metavar="REFERENCE_KEY", help="key of a training image")
+    parser = ArgumentParser(
+        description="Draw the cross-attention of the plan's translations (the stage), or of one."
+    )
+    parser.add_argument(
+        "reference", nargs="?", metavar="REFERENCE_KEY", help="key of a training image"
+    )
     parser.add_argument("target", nargs="?", metavar="TARGET_CLASS", help="name of a class")
     parser.add_argument("output", nargs="?", type=Path, metavar="OUT.png", help="where to draw")
-    parser.add_argument("strength", nargs="?", type=float, metavar="STRENGTH", default=0.7, help="default: 0.7")
+    parser.add_argument(
+        "strength", nargs="?", type=float, metavar="STRENGTH", default=0.7, help="default: 0.7"
+    )
     arguments = parser.parse_args()
     if arguments.reference and not arguments.output:
         parser.error("name all of REFERENCE_KEY, TARGET_CLASS and OUT.png, or none for the stage")
@@ -208,17 +245,24 @@ def read_arguments() -> Namespace:
 
 
 def main() -> None:
-    arguments, params, classes, strategy = read_arguments(), load(Params), read_classes(DOWNLOAD), read_strategy()
+    arguments, params, classes, strategy = (
+        read_arguments(),
+        load(Params),
+        read_classes(DOWNLOAD),
+        read_strategy(),
+    )
     seed_everything(0)
     if arguments.reference:
         examples = examine(plan_pair(arguments, classes), classes, strategy, params)
         draw_sheet(examples, classes, strategy).save(arguments.output)
         return
-    rows = choose_rows(read_plan(PLAN, read_manifest(SUBSAMPLE)), params.attention.images)
+    rows = choose_rows(
+        read_plan(PLAN / "plan.csv", read_manifest(SUBSAMPLE)), params.attention.images
+    )
     examples = examine(rows, classes, strategy, params) if len(rows) else []
     METRICS.mkdir(exist_ok=True)
     draw_sheet(examples, classes, strategy).save(METRICS / "attention.png")
-    (METRICS / "attention.json").write_text(json.dumps(measure(examples), indent=1, sort_keys=True) + "\n")
+    write_json(METRICS / "attention.json", measure(examples))
 
 
 if __name__ == "__main__":

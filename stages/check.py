@@ -1,16 +1,31 @@
 """Refuse a wrong or misspelt parameter before anything expensive starts.
 
-Reads params.yaml, the whole of it. Writes data/check/ok, which never changes: every stage waits for it and none is made
-stale by it.
+Reads:  params.yaml, the whole of it; which files the base model and CLIP have
+Writes: data/check/ok, which never changes: every stage waits for it and none is made stale by it
+Paper:  –
+
+Only the parameters' models are imported, no stage: every `dvc exp run -S` waits for this.
 """
 
 import difflib
 import os
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
-from stages import (
+from stages.shared.diffusion.sampling import check_steps
+from stages.shared.errors import BadInput
+from stages.shared.params import PATH, Section, leaves, pick, quoted, read, shortened
+from stages.shared.paths import CHECK, EMBEDDED
+from stages.shared.pretrained.files import (
+    CLIP,
+    CLIP_INDEX,
+    PIPELINE_INDEX,
+    check_files,
+    pipeline_files,
+    read_index,
+)
+from stages.shared.pretrained.reference import COMMIT, Pretrained
+from stages.shared.schemas import (
     assess,
     attention,
     download,
@@ -24,37 +39,46 @@ from stages import (
     synthesize,
     train,
 )
-from stages.datasets.folder import find_root
-from stages.datasets.hub import COMMIT
-from stages.shared.errors import BadInput
-from stages.shared.model_files import CLIP, CLIP_INDEX, PIPELINE_INDEX, check_files, pipeline_files, read_index
-from stages.shared.params import PATH, Section, leaves, pick, quoted, read, shortened
-from stages.shared.pretrained import Pretrained
-from stages.shared.translation import check_steps
 
-OUTPUT = Path("data/check/ok")
-EMBEDDED = "data/base"  # git's
-STAGES: tuple[Any, ...] = (
-    download, subsample, method, finetune, plan, synthesize, filter, assess, attention, evaluate, report,
-)  # fmt: skip
+SCHEMAS: tuple[Any, ...] = (
+    download,
+    subsample,
+    method,
+    finetune,
+    plan,
+    synthesize,
+    filter,
+    assess,
+    attention,
+    evaluate,
+    report,
+)
 ARMS: dict[str, type[Section]] = {"real": train.RealParams, "synthetic": train.SyntheticParams}
 Declaration = tuple[type[Section], Mapping[str, str]]
 
 
 def declarations(tree: dict[str, Any]) -> Iterator[Declaration]:
-    """Every stage's parameter model with the places of its fields, the arms as the file lists them."""
-    for stage in STAGES:
-        yield stage.Params, {}
+    """Every stage's parameter model with the sections of its fields, the arms as the file lists them."""
+    for schema in SCHEMAS:
+        yield schema.Params, {}
+
     groups = tree.get("arms")
-    if (
-        not isinstance(groups, dict)
-        or set(groups) != set(ARMS)
-        or not all(isinstance(g, dict) and g for g in groups.values())
-    ):
-        raise BadInput(f"{PATH}: arms: must hold the two groups real and synthetic, each with at least one arm by name")
+    if not are_groups(groups):
+        raise BadInput(
+            f"{PATH}: arms: must hold the two groups real and synthetic, "
+            "each with at least one arm by name"
+        )
+
     for group, model in ARMS.items():
         for name in groups[group]:
             yield model, {"arm": f"arms.{group}.{name}"}
+
+
+def are_groups(groups: Any) -> bool:
+    """Whether it is a section for each group of arms, with an arm in each."""
+    if not isinstance(groups, dict) or set(groups) != set(ARMS):
+        return False
+    return all(isinstance(group, dict) and group for group in groups.values())
 
 
 def paths(tree: dict[str, Any], prefix: str = "") -> Iterator[str]:
@@ -68,26 +92,38 @@ def paths(tree: dict[str, Any], prefix: str = "") -> Iterator[str]:
 
 def check(tree: dict[str, Any]) -> None:
     """Raises BadInput for the first parameter that no stage knows, that is missing, or that is out of range."""
-    known = {leaf for model, places in declarations(tree) for leaf in leaves(model, places)}
+    check_known(tree)
+    for model, sections in declarations(tree):
+        pick(model, tree, sections)
+
+    check_together(tree)
+    check_model("base", pick(finetune.Params, tree).base, PIPELINE_INDEX)
+    check_model("clip", pick(filter.Params, tree).clip, CLIP_INDEX)
+
+
+def check_known(tree: dict[str, Any]) -> None:
+    """Raises BadInput for a parameter that no stage declares."""
+    known = {leaf for model, sections in declarations(tree) for leaf in leaves(model, sections)}
     for path in paths(tree):
         if path not in known:
             close = difflib.get_close_matches(path, sorted(known), n=1)
             hint = f"did you mean {shortened(close[0])}?" if close else "take it out"
             raise BadInput(f"{PATH}: {shortened(path)} is no parameter of any stage; {hint}")
-    for model, places in declarations(tree):
-        pick(model, tree, places)
-    chosen, made = method.resolve(pick(method.Params, tree)), pick(synthesize.Params, tree).synth
+
+
+def check_together(tree: dict[str, Any]) -> None:
+    """Raises BadInput for parameters of several stages that do not go with one another."""
+    chosen = method.resolve(pick(method.Params, tree))
+    synth = pick(synthesize.Params, tree).synth
+
     plan.check_choice(chosen.mode, pick(plan.Params, tree).synth)
-    synthesize.check_mode(chosen.mode, made)
-    check_steps(chosen.strength, made)
-    train.check_gamma(chosen, pick(train.SyntheticParams, tree, {"arm": first_arm(tree)}).synth.gamma)
+    synthesize.check_mode(chosen.mode, synth)
+    check_steps(chosen.strength, synth)
+
+    arm = next(iter(tree["arms"]["synthetic"]))  # γ is the same for all of them
+    params = pick(train.SyntheticParams, tree, {"arm": f"arms.synthetic.{arm}"})
+    train.check_gamma(chosen, params.synth.gamma)
     assess.check_frechet(pick(assess.Params, tree).assess.frechet)
-    check_model("base", pick(finetune.Params, tree).base, PIPELINE_INDEX)
-    check_model("clip", pick(filter.Params, tree).clip, CLIP_INDEX)
-
-
-def first_arm(tree: dict[str, Any]) -> str:
-    return f"arms.synthetic.{next(iter(tree['arms']['synthetic']))}"
 
 
 def check_model(section: str, model: Pretrained, index: str) -> None:
@@ -97,24 +133,29 @@ def check_model(section: str, model: Pretrained, index: str) -> None:
         check_files(section, model.id, CLIP if index == CLIP_INDEX else pipeline_files(content))
     elif model.id.startswith(f"{EMBEDDED}/"):
         raise BadInput(
-            f"{PATH}: {section}.id: there is no folder {model.id}; get it back with `git checkout {EMBEDDED}`"
+            f"{PATH}: {section}.id: there is no folder {model.id}; "
+            f"get it back with `git checkout {EMBEDDED}`"
         )
     elif model.revision is None or not COMMIT.fullmatch(model.revision):
         raise BadInput(
-            f"{PATH}: {section}.id: {quoted(model.id)} is no folder, and a hub id needs as its revision the 40 hex "
-            "digits of a commit (a branch or a tag moves); set both"
+            f"{PATH}: {section}.id: {quoted(model.id)} is no folder, and a hub id needs as its "
+            "revision the 40 hex digits of a commit (a branch or a tag moves); set both"
         )
 
 
 def main() -> None:
     tree = read()
     check(tree)
-    read_index("base", pick(finetune.Params, tree).base, PIPELINE_INDEX)  # of a hub's model: a few kB, once
-    read_index("clip", pick(filter.Params, tree).clip, CLIP_INDEX)  # that it is there shows now, not after hours
-    find_root(tree["data"]["folder"]["path"])
-    evaluate.check_orphans(evaluate.arm_names(tree["arms"]))  # now, not when all arms are trained
-    OUTPUT.parent.mkdir(parents=True, exist_ok=True)
-    OUTPUT.write_text("params.yaml is valid\n")
+
+    # of a hub's model a few kB, once: that it is there shows now, not after hours
+    read_index("base", pick(finetune.Params, tree).base, PIPELINE_INDEX)
+    read_index("clip", pick(filter.Params, tree).clip, CLIP_INDEX)
+
+    download.find_photos(tree["data"]["folder"]["path"])
+    evaluate.check_orphans(evaluate.arm_names(tree["arms"]))
+
+    CHECK.mkdir(parents=True, exist_ok=True)
+    (CHECK / "ok").write_text("params.yaml is valid\n")
 
 
 if __name__ == "__main__":

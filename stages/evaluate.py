@@ -5,62 +5,35 @@ Writes metrics/evaluate.json, metrics/per_class.csv and, for `dvc plots`, metric
 Accuracies are percentages with two decimals; intervals are 95 % bootstrap over trials and test images.
 """
 
-import json
-import re
-from pathlib import Path
-from shlex import quote
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from pydantic import Field, field_validator, model_validator
 
 from stages.shared.errors import BadInput
-from stages.shared.measures import Splits, draw_weights, measure_arm, measure_gain, paired, read_answers, shot_groups
-from stages.shared.params import Section, load, quoted
+from stages.shared.files import write_csv, write_json
+from stages.shared.measuring.accuracy import (
+    Splits,
+    draw_weights,
+    measure_arm,
+    measure_gain,
+    paired,
+    read_answers,
+    shot_groups,
+)
+from stages.shared.params import load
+from stages.shared.paths import DOWNLOAD, METRICS, PLOTS, SUBSAMPLE, TRAIN
+from stages.shared.schemas.evaluate import (
+    BASELINE,
+    PER_CLASS_COLUMNS,
+    Evaluate,
+    Params,
+    arm_names,
+    check_orphans,
+)
 from stages.shared.tables import read_classes, read_manifest
 
-DATA, METRICS = Path("data"), Path("metrics")
-BASELINE = "baseline"
-ARM_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")  # a word of a command, of a parameter's path, a file's name
-PER_CLASS_COLUMNS = ["class", "train_images"]
 CURVE_COLUMNS = ["trial", "epoch", "loss", "accuracy", "learning_rate"]
-
-
-class Evaluate(Section):
-    many: int = Field(ge=0)
-    few: int = Field(ge=0)
-    bootstrap: int = Field(ge=1)
-
-    @model_validator(mode="after")
-    def check_thresholds(self) -> "Evaluate":
-        if self.few > self.many:
-            raise ValueError("few must not be above many; a class is many-shot above many, few-shot below few")
-        return self
-
-
-class Params(Section):
-    evaluate: Evaluate
-    arms: dict[str, dict[str, Any]]  # one leaf: what the arms do is the training stages' affair
-
-    @field_validator("arms")
-    @classmethod
-    def check_names(cls, arms: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-        """There is a baseline, and no name stands for two arms."""
-        if BASELINE not in arms.get("real", {}):
-            raise ValueError("real must hold the arm baseline, against which gains are measured")
-        names = arm_names(arms)
-        if odd := [name for name in names if not ARM_NAME.fullmatch(str(name)) or name in PER_CLASS_COLUMNS]:
-            raise ValueError(f"{quoted(odd[0])} cannot be an arm's name; use at most 64 letters, digits, - and _")
-        spelled = [name.lower() for name in names]  # as some file systems do
-        if twice := [name for name, low in zip(names, spelled, strict=True) if spelled.count(low) > 1]:
-            raise ValueError(f"{twice[0]} appears twice; give each arm a name of its own")
-        return arms
-
-
-def arm_names(arms: dict[str, dict[str, Any]]) -> list[str]:
-    """In the order of params.yaml."""
-    return [name for group in arms.values() for name in group]
 
 
 def check_paired(answers: dict[str, Splits]) -> None:
@@ -69,19 +42,8 @@ def check_paired(answers: dict[str, Splits]) -> None:
         for split, baseline in answers[BASELINE].items():
             if split not in splits or not paired(splits[split], baseline):
                 raise BadInput(
-                    f"{DATA}/train/{arm}/predictions.csv: other images or trials than {BASELINE}'s; train both anew"
+                    f"{TRAIN}/{arm}/predictions.csv: other images or trials than {BASELINE}'s; train both anew"
                 )
-
-
-def check_orphans(arms: list[str]) -> None:
-    """Raises BadInput for what a removed arm left: DVC would hash it into this stage's inputs."""
-    trained = DATA / "train"
-    left = sorted(str(path) for path in trained.iterdir() if path.name not in arms) if trained.is_dir() else []
-    if left:
-        raise BadInput(
-            f"{', '.join(left)}: no arm of params.yaml's; `rm -r {' '.join(map(quote, left))}` (another commit's "
-            "`dvc checkout` brings it back), or add the arm again"
-        )
 
 
 def evaluate(answers: dict[str, Splits], counts: np.ndarray, params: Evaluate) -> dict[str, Any]:
@@ -90,7 +52,11 @@ def evaluate(answers: dict[str, Splits], counts: np.ndarray, params: Evaluate) -
     weights = draw_weights(base, params.bootstrap)
     return {
         "arms": {arm: measure_arm(splits, shots) for arm, splits in answers.items()},
-        "gain": {arm: measure_gain(splits, base, weights) for arm, splits in answers.items() if arm != BASELINE},
+        "gain": {
+            arm: measure_gain(splits, base, weights)
+            for arm, splits in answers.items()
+            if arm != BASELINE
+        },
     }
 
 
@@ -106,12 +72,14 @@ def per_class(answers: dict[str, Splits], names: pd.Series, counts: np.ndarray) 
 
 def read_curves(arm: str) -> pd.DataFrame:
     """An arm's training curves, one row for each trial and epoch."""
-    path = DATA / "train" / arm / "curves.csv"
+    path = TRAIN / arm / "curves.csv"
     if not path.is_file():
         raise BadInput(f"{path}: there is no such file; run `dvc repro` first")
     rows = pd.read_csv(path)
     if list(rows.columns) != CURVE_COLUMNS:
-        raise BadInput(f"{path}: columns must be {', '.join(CURVE_COLUMNS)}; train the arm anew with `dvc repro -f`")
+        raise BadInput(
+            f"{path}: columns must be {', '.join(CURVE_COLUMNS)}; train the arm anew with `dvc repro -f`"
+        )
     return rows
 
 
@@ -119,9 +87,16 @@ def curves(histories: dict[str, pd.DataFrame]) -> pd.DataFrame:
     """Training curves, all arms below each other: the mean over the trials, and the lowest and highest of them."""
     parts = []
     for arm, history in histories.items():
-        spans = {f"{column}_{end}": (column, end) for column in ("loss", "accuracy") for end in ("min", "max")}
+        spans = {
+            f"{column}_{end}": (column, end)
+            for column in ("loss", "accuracy")
+            for end in ("min", "max")
+        }
         part = history.groupby("epoch", as_index=False).agg(
-            loss=("loss", "mean"), accuracy=("accuracy", "mean"), **spans, trials=("trial", "nunique")
+            loss=("loss", "mean"),
+            accuracy=("accuracy", "mean"),
+            **spans,
+            trials=("trial", "nunique"),
         )
         part.insert(0, "arm", arm)
         parts.append(part.round(4))
@@ -153,31 +128,33 @@ def confusion(answers: dict[str, Splits], names: pd.Series) -> pd.DataFrame:
         shares = 100 * matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
         others = np.nonzero(shares * (1 - np.eye(len(names))))
         actual, predicted = (np.concatenate([np.arange(len(names)), other]) for other in others)
-        part = {"arm": arm, "actual": names.iloc[actual].array, "predicted": names.iloc[predicted].array}
+        part = {
+            "arm": arm,
+            "actual": names.iloc[actual].array,
+            "predicted": names.iloc[predicted].array,
+        }
         parts.append(pd.DataFrame(part | {"percent": shares[actual, predicted].round(2)}))
     return pd.concat(parts)
 
 
 def main() -> None:
-    params, classes = load(Params), read_classes(DATA / "download")
-    labels = read_manifest(DATA / "subsample", classes=len(classes))["label"]
+    params, classes = load(Params), read_classes(DOWNLOAD)
+    labels = read_manifest(SUBSAMPLE, classes=len(classes))["label"]
     counts = np.bincount(labels, minlength=len(classes))
     arms = arm_names(params.arms)
-    answers = {arm: read_answers(DATA / "train" / arm / "predictions.csv") for arm in arms}
+    answers = {arm: read_answers(TRAIN / arm / "predictions.csv") for arm in arms}
     check_orphans(arms)
     check_paired(answers)
     result = evaluate(answers, counts, params.evaluate)
-    plots = METRICS / "plots"
-    plots.mkdir(parents=True, exist_ok=True)
-    (METRICS / "evaluate.json").write_text(json.dumps(result, indent=2, sort_keys=True) + "\n")
+    write_json(METRICS / "evaluate.json", result, indent=2)
     tables = {
         METRICS / "per_class.csv": per_class(answers, classes["name"], counts),
-        plots / "curves.csv": curves({arm: read_curves(arm) for arm in arms}),
-        plots / "groups.csv": group_bars(result),
-        plots / "confusion.csv": confusion(answers, classes["name"]),
+        PLOTS / "curves.csv": curves({arm: read_curves(arm) for arm in arms}),
+        PLOTS / "groups.csv": group_bars(result),
+        PLOTS / "confusion.csv": confusion(answers, classes["name"]),
     }
     for path, table in tables.items():
-        table.to_csv(path, index=False, lineterminator="\n")
+        write_csv(path, table)
 
 
 if __name__ == "__main__":

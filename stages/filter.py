@@ -4,34 +4,20 @@ Reads data/synthesize/, classes.csv and the method. Writes data/filter/{manifest
 metrics/filter.json.
 """
 
-import json
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import torch
-from pydantic import Field
 
-from stages.shared.clip import image_features, load_clip, logits, text_features
+from stages.shared.files import write_csv, write_json
 from stages.shared.methods import Criterion, read_criterion
-from stages.shared.params import Section, load
-from stages.shared.pretrained import Pretrained
-from stages.shared.processes import launch, processes
+from stages.shared.params import load
+from stages.shared.paths import DOWNLOAD, FILTER, METRICS, SYNTHESIZE
+from stages.shared.pretrained.clip import image_features, load_clip, logits, text_features
 from stages.shared.prompts import class_prompts
-from stages.shared.runtime import seed_everything
-from stages.shared.tables import Table, read_classes, write_manifest
-
-DOWNLOAD, SYNTHESIZE = Path("data/download"), Path("data/synthesize")
-OUTPUT, METRICS = Path("data/filter"), Path("metrics/filter.json")
-
-
-class Filter(Section):
-    drop: float = Field(ge=0, lt=1)
-
-
-class Params(Section):
-    clip: Pretrained
-    filter: Filter
+from stages.shared.running.processes import launch, processes
+from stages.shared.running.runtime import seed_everything
+from stages.shared.schemas.filter import Params
+from stages.shared.tables import Table, read_classes
 
 
 def captions(criterion: Criterion, classes: pd.DataFrame) -> list[str]:
@@ -44,7 +30,11 @@ def captions(criterion: Criterion, classes: pd.DataFrame) -> list[str]:
 
 def confidence(scores: torch.Tensor, criterion: Criterion, targets: pd.Series) -> np.ndarray:
     """The share of the caption that an image should fit in the softmax over all captions, float (n,)."""
-    wanted = torch.tensor(targets.to_numpy()) if criterion == "class" else torch.zeros(len(targets), dtype=torch.long)
+    wanted = (
+        torch.tensor(targets.to_numpy())
+        if criterion == "class"
+        else torch.zeros(len(targets), dtype=torch.long)
+    )
     return scores.softmax(dim=1).gather(1, wanted[:, None])[:, 0].numpy()
 
 
@@ -60,19 +50,22 @@ def count_dropped(images: int, drop: float) -> int:
 
 def write(rows: pd.DataFrame, scores: np.ndarray, drop: float) -> None:
     kept, dropped = split(rows.assign(score=scores.astype(float).round(6)), drop)
-    OUTPUT.mkdir(parents=True, exist_ok=True)
-    write_manifest(OUTPUT, kept)
-    write_manifest(OUTPUT, dropped, "dropped.csv")
+    write_csv(FILTER / "manifest.csv", kept)
+    write_csv(FILTER / "dropped.csv", dropped)
     summary = {
         "kept": len(kept), "dropped": len(dropped), "score_mean": round(float(scores.mean()), 4),
         "threshold": round(float(kept["score"].min()), 4),
     }  # fmt: skip
-    METRICS.parent.mkdir(exist_ok=True)
-    METRICS.write_text(json.dumps(summary, indent=1, sort_keys=True) + "\n")
+    write_json(METRICS / "filter.json", summary)
 
 
 def main() -> None:
-    params, table, classes, criterion = load(Params), Table(SYNTHESIZE), read_classes(DOWNLOAD), read_criterion()
+    params, table, classes, criterion = (
+        load(Params),
+        Table(SYNTHESIZE),
+        read_classes(DOWNLOAD),
+        read_criterion(),
+    )
     launch()
     seed_everything(0)
     model, processor = load_clip(params.clip)

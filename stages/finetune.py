@@ -14,13 +14,11 @@ import torch.nn.functional as F
 from diffusers import DDPMScheduler, UNet2DConditionModel
 from diffusers.utils import convert_state_dict_to_diffusers
 from peft import LoraConfig, get_peft_model_state_dict
-from pydantic import Field
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from stages.shared.checkpoint import load_checkpoint, save_checkpoint
-from stages.shared.diffusion import (
+from stages.shared.diffusion.base_model import (
     LORA_FILE,
     TOKENS_FOLDER,
     Pipeline,
@@ -29,36 +27,26 @@ from stages.shared.diffusion import (
     load_base,
     token_keys,
 )
+from stages.shared.diffusion.text import encode, encoders, predict, tokenize
 from stages.shared.errors import BadInput
-from stages.shared.methods import RESOLVED, read_strategy
-from stages.shared.params import Section, load
-from stages.shared.pretrained import Pretrained
-from stages.shared.processes import common_folder, launch, processes, share, sum_gradients
-from stages.shared.prompts import Strategy, class_prompts, learns_lora, learns_tokens
-from stages.shared.runtime import checkpoint_seconds, device, seed_everything, to_device, training_precision
+from stages.shared.methods import Strategy, learns_lora, learns_tokens, read_strategy
+from stages.shared.params import load
+from stages.shared.paths import DOWNLOAD, FINETUNE, METHOD, SUBSAMPLE
+from stages.shared.prompts import class_prompts
+from stages.shared.running.checkpoint import load_checkpoint, save_checkpoint
+from stages.shared.running.processes import common_folder, launch, processes, share, sum_gradients
+from stages.shared.running.runtime import (
+    checkpoint_seconds,
+    device,
+    seed_everything,
+    to_device,
+    training_precision,
+)
+from stages.shared.running.work import model_folder, publish, work_key
+from stages.shared.schemas.finetune import Finetune, Params
 from stages.shared.tables import Table, read_classes, read_manifest
-from stages.shared.text import encode, encoders, predict, tokenize
-from stages.shared.work import fingerprint, publish
 
-DOWNLOAD, SUBSAMPLE, OUTPUT = Path("data/download"), Path("data/subsample"), Path("data/finetune")
 LORA_TARGETS = ["to_q", "to_k", "to_v", "to_out.0"]  # every attention projection of the UNet
-
-
-class Finetune(Section):
-    lora_rank: int = Field(ge=1)
-    learning_rate: float = Field(gt=0)
-    token_learning_rate: float = Field(gt=0)
-    weight_decay: float = Field(ge=0)
-    steps: int = Field(ge=1)
-    batch: int = Field(ge=1)
-    class_balanced: bool
-    resolution: int = Field(ge=8)
-
-
-class Params(Section):
-    seed: int = Field(ge=0)
-    base: Pretrained
-    finetune: Finetune
 
 
 class TokenEmbedding(nn.Module):
@@ -80,7 +68,9 @@ def add_tokens(pipeline: Pipeline, classes: pd.DataFrame) -> list[TokenEmbedding
     added = []
     for tokenizer, encoder in encoders(pipeline):
         table = encoder.get_input_embeddings()
-        words = [tokenizer(word, add_special_tokens=False).input_ids[0] for word in classes["metaclass"]]
+        words = [
+            tokenizer(word, add_special_tokens=False).input_ids[0] for word in classes["metaclass"]
+        ]
         tokenizer.add_tokens(classes["token"].tolist())
         embedding = TokenEmbedding(table, table.weight[words].detach().clone().float())
         encoder.set_input_embeddings(embedding)
@@ -90,10 +80,16 @@ def add_tokens(pipeline: Pipeline, classes: pd.DataFrame) -> list[TokenEmbedding
 
 def add_lora(unet: UNet2DConditionModel, rank: int) -> list[nn.Parameter]:
     """Low-rank residues on all attention projections (Hu et al., 2022); returns their parameters."""
-    unet.add_adapter(LoraConfig(r=rank, target_modules=LORA_TARGETS, lora_alpha=rank, init_lora_weights="gaussian"))
+    unet.add_adapter(
+        LoraConfig(
+            r=rank, target_modules=LORA_TARGETS, lora_alpha=rank, init_lora_weights="gaussian"
+        )
+    )
     residues = [parameter for parameter in unet.parameters() if parameter.requires_grad]
     for residue in residues:
-        residue.data = residue.data.float()  # where the base is in bf16, what is learned is not: steps are too small
+        residue.data = (
+            residue.data.float()
+        )  # where the base is in bf16, what is learned is not: steps are too small
     return residues
 
 
@@ -105,9 +101,13 @@ def diffusion_loss(
     ids: (n, encoders, length). All of the batch is drawn for; the loss is what its rows `mine` add to the batch's mean.
     """
     noise = torch.randn(latents.shape, generator=generator)
-    times = torch.randint(scheduler.config.num_train_timesteps, (len(latents),), generator=generator)
+    times = torch.randint(
+        scheduler.config.num_train_timesteps, (len(latents),), generator=generator
+    )
     share_of_batch = len(mine) / len(latents)
-    latents, noise, times, ids = (to_device(part[mine], pipeline.device) for part in (latents, noise, times, ids))
+    latents, noise, times, ids = (
+        to_device(part[mine], pipeline.device) for part in (latents, noise, times, ids)
+    )
     noisy = scheduler.add_noise(latents, noise, times).contiguous(memory_format=torch.channels_last)
     frozen = pipeline.unet.conv_in.weight.dtype  # what is learned is fp32 in any case
     with torch.autocast(pipeline.device.type, frozen, enabled=frozen != torch.float32):
@@ -120,7 +120,9 @@ def diffusion_loss(
 class Learner:
     """What is trained, how, and how it is kept: the model's new parameters with their optimiser."""
 
-    def __init__(self, pipeline: Pipeline, classes: pd.DataFrame, strategy: Strategy, params: Finetune):
+    def __init__(
+        self, pipeline: Pipeline, classes: pd.DataFrame, strategy: Strategy, params: Finetune
+    ):
         self.pipeline, self.strategy, self.params = pipeline, strategy, params
         self.embeddings = add_tokens(pipeline, classes) if learns_tokens(strategy) else []
         groups: list[dict] = []
@@ -128,7 +130,9 @@ class Learner:
             rows = [embedding.rows for embedding in self.embeddings]
             groups.append({"params": rows, "lr": params.token_learning_rate})
         if learns_lora(strategy):
-            groups.append({"params": add_lora(pipeline.unet, params.lora_rank), "lr": params.learning_rate})
+            groups.append(
+                {"params": add_lora(pipeline.unet, params.lora_rank), "lr": params.learning_rate}
+            )
         self.parameters = [parameter for group in groups for parameter in group["params"]]
         self.optimizer = torch.optim.AdamW(groups, weight_decay=params.weight_decay)
 
@@ -142,7 +146,11 @@ class Learner:
         return total
 
     def state(self, losses: list[float]) -> dict:
-        return {"parameters": self.parameters, "optimizer": self.optimizer.state_dict(), "losses": losses}
+        return {
+            "parameters": self.parameters,
+            "optimizer": self.optimizer.state_dict(),
+            "losses": losses,
+        }
 
     def restore(self, path: Path) -> list[float]:
         state = load_checkpoint(path)
@@ -161,14 +169,25 @@ class Learner:
             (folder / TOKENS_FOLDER).mkdir(exist_ok=True)
             rows = [embedding.rows.detach().cpu() for embedding in self.embeddings]
             for token, *learned in zip(classes["token"], *rows, strict=True):
-                named = dict(zip(token_keys(self.pipeline, token), (row.clone() for row in learned), strict=True))
+                named = dict(
+                    zip(
+                        token_keys(self.pipeline, token),
+                        (row.clone() for row in learned),
+                        strict=True,
+                    )
+                )
                 save_file(named, folder / TOKENS_FOLDER / f"{token.strip('<>')}.safetensors")
 
 
-def prepare(learner: Learner, table: Table, classes: pd.DataFrame) -> tuple[tuple[Tensor, Tensor], Tensor]:
+def prepare(
+    learner: Learner, table: Table, classes: pd.DataFrame
+) -> tuple[tuple[Tensor, Tensor], Tensor]:
     """Latent moments of all images and mirror images, (2n, c, h, w) each; token ids, (2n, encoders, length)."""
     pipeline, params, rows = learner.pipeline, learner.params, range(len(table))
-    sides = [encode_moments(pipeline, table, rows, params.resolution, params.batch, mirror) for mirror in (False, True)]
+    sides = [
+        encode_moments(pipeline, table, rows, params.resolution, params.batch, mirror)
+        for mirror in (False, True)
+    ]
     means, deviations = (torch.cat(parts) for parts in zip(*sides, strict=True))
     ids = tokenize(pipeline, class_prompts(classes, learner.strategy))
     return (means, deviations), ids[torch.tensor(table.rows["label"].tolist() * 2)]
@@ -180,21 +199,33 @@ def row_weights(labels: pd.Series, class_balanced: bool) -> Tensor:
     return 1 / counts if class_balanced else torch.ones_like(counts)
 
 
-def finetune(learner: Learner, table: Table, classes: pd.DataFrame, seed: int, checkpoint: Path) -> list[float]:
+def finetune(
+    learner: Learner, table: Table, classes: pd.DataFrame, seed: int, checkpoint: Path
+) -> list[float]:
     """The training loop; step k draws from generator (seed, k), so that a resumed run equals an unbroken one."""
     params, pipeline, mine = learner.params, learner.pipeline, share(range(learner.params.batch))
     (means, deviations), ids = prepare(learner, table, classes)
-    weights = row_weights(table.rows["label"], params.class_balanced).repeat(2)  # once more for the mirror images
+    weights = row_weights(table.rows["label"], params.class_balanced).repeat(
+        2
+    )  # once more for the mirror images
     scheduler = DDPMScheduler.from_config(pipeline.scheduler.config)
     losses: list[Any] = learner.restore(checkpoint) if checkpoint.exists() else []
     saved = time.monotonic()
-    for step in tqdm(range(len(losses), params.steps), initial=len(losses), total=params.steps, desc="finetune"):
+    for step in tqdm(
+        range(len(losses), params.steps), initial=len(losses), total=params.steps, desc="finetune"
+    ):
         generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
         rows = torch.multinomial(weights, params.batch, replacement=True, generator=generator)
-        sample = means[rows] + deviations[rows] * torch.randn(means[rows].shape, generator=generator)
+        sample = means[rows] + deviations[rows] * torch.randn(
+            means[rows].shape, generator=generator
+        )
         latents = sample * pipeline.vae.config.scaling_factor
-        loss = learner.step(diffusion_loss(pipeline, scheduler, latents, ids[rows], generator, mine))
-        losses.append(loss)  # a tensor until it is needed: `.item()` would wait for the GPU at every step
+        loss = learner.step(
+            diffusion_loss(pipeline, scheduler, latents, ids[rows], generator, mine)
+        )
+        losses.append(
+            loss
+        )  # a tensor until it is needed: `.item()` would wait for the GPU at every step
         if time.monotonic() - saved >= checkpoint_seconds():
             saved, losses = time.monotonic(), [float(value) for value in losses]
             if processes().is_main_process:
@@ -211,21 +242,31 @@ def check_share(batch: int) -> None:
         )
 
 
-def write(losses: list[float], learner: Learner | None, classes: pd.DataFrame, folder: Path) -> None:
+def write(
+    losses: list[float], learner: Learner | None, classes: pd.DataFrame, folder: Path
+) -> None:
     folder.mkdir(exist_ok=True)
     if learner is not None:
         learner.save(folder, classes)
-    pd.DataFrame({"loss": losses}).round(5).to_csv(folder / "losses.csv", index_label="step", lineterminator="\n")
+    pd.DataFrame({"loss": losses}).round(5).to_csv(
+        folder / "losses.csv", index_label="step", lineterminator="\n"
+    )
 
 
 def main() -> None:
     params, classes, strategy = load(Params), read_classes(DOWNLOAD), read_strategy()
     table = Table(DOWNLOAD / "train", read_manifest(SUBSAMPLE))
-    inputs = [SUBSAMPLE, DOWNLOAD / "train", DOWNLOAD / "classes.csv", RESOLVED / "finetune.json", Path(params.base.id)]
+    inputs = [
+        SUBSAMPLE,
+        DOWNLOAD / "train",
+        DOWNLOAD / "classes.csv",
+        METHOD / "finetune.json",
+        *model_folder(params.base),
+    ]
     launch()
     check_share(params.finetune.batch)
-    mark = fingerprint(params, inputs, device(), training_precision(), processes().num_processes)
-    with common_folder("finetune", mark) as work:
+    key = work_key(params, inputs, device(), training_precision(), processes().num_processes)
+    with common_folder("finetune", key) as work:
         losses: list[float] = []
         learner: Learner | None = None
         if strategy != "none":
@@ -236,7 +277,7 @@ def main() -> None:
             losses = finetune(learner, table, classes, params.seed, work / "checkpoint.pt")
         if processes().is_main_process:
             write(losses, learner, classes, work / "result")
-            publish(work / "result", OUTPUT)
+            publish(work / "result", FINETUNE)
 
 
 if __name__ == "__main__":

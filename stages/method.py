@@ -4,84 +4,15 @@ Writes data/method/{finetune,plan,filter}.json. A stage of its own, so that anot
 part of it differs: diff-mix and diff-aug share a fine-tuned model.
 """
 
-import json
 from pathlib import Path
-from typing import Annotated
 
-from pydantic import Field, model_validator
-
-from stages.shared.methods import METHODS, RESOLVED, Criterion, Method, Name
-from stages.shared.params import Section, load
-from stages.shared.prompts import Strategy, learns_lora, learns_tokens
-
-Strength = Annotated[float, Field(gt=0, le=1)]
-FIXED_STRENGTH = ("real-guidance", "da-fusion")  # names that stand for their strengths
-
-
-class Finetune(Section):
-    strategy: Strategy | None
-
-
-class Synth(Section):
-    strength: list[Strength] | None = Field(min_length=1)
-
-
-class Filter(Section):
-    criterion: Criterion | None
-
-
-class Params(Section):
-    method: Name
-    finetune: Finetune
-    synth: Synth
-    filter: Filter
-
-    @model_validator(mode="after")
-    def check_strategy(self) -> "Params":
-        """Whether a method learns is in its name, and da-fusion's is Textual Inversion alone."""
-        own, chosen = METHODS[self.method].strategy, self.finetune.strategy
-        if chosen and learns(chosen) != learns(own):
-            other = "real-*" if learns(own) else "diff-*"
-            raise ValueError(
-                f"{self.method} does not go with finetune.strategy {chosen}; set it to null, or take {other}"
-            )
-        if chosen and self.method == "da-fusion" and chosen != own:
-            raise ValueError(f"da-fusion is {own} by definition; set finetune.strategy to null")
-        return self
-
-    @model_validator(mode="after")
-    def check_criterion(self) -> "Params":
-        """What CLIP looks for tells Real-filtering from Real-Gen."""
-        method, chosen = METHODS[self.method], self.filter.criterion
-        if chosen and method.mode == "gen" and chosen != method.criterion:
-            other = "real-gen" if self.method == "real-filtering" else "real-filtering"
-            raise ValueError(f"{self.method} filters by {method.criterion}; set that to null, or take {other}")
-        return self
-
-    @model_validator(mode="after")
-    def check_strength(self) -> "Params":
-        """A -gen method has none, and some have strengths of their own."""
-        if self.synth.strength and METHODS[self.method].mode == "gen":
-            raise ValueError(f"{self.method} starts from noise and has no strength; set synth.strength to null")
-        if self.synth.strength and self.method in FIXED_STRENGTH:
-            aug = "real-aug" if self.method == "real-guidance" else "diff-aug"
-            raise ValueError(f"{self.method} has strengths of its own; set synth.strength to null, or take {aug}")
-        return self
-
-
-def learns(strategy: Strategy) -> bool:
-    return learns_tokens(strategy) or learns_lora(strategy)
-
-
-def resolve(params: Params) -> Method:
-    """The method with the overrides of params.yaml."""
-    method = METHODS[params.method]
-    return Method(
-        params.finetune.strategy or method.strategy,
-        method.mode,
-        tuple(params.synth.strength or method.strength),
-        params.filter.criterion or method.criterion,
-    )
+from stages.shared.files import write_json
+from stages.shared.methods import (
+    Method,
+)
+from stages.shared.params import load
+from stages.shared.paths import METHOD
+from stages.shared.schemas.method import Params, resolve
 
 
 def write(method: Method, folder: Path) -> None:
@@ -91,13 +22,12 @@ def write(method: Method, folder: Path) -> None:
         "plan": {"mode": method.mode, "strength": list(method.strength)},
         "filter": {"criterion": method.criterion},
     }
-    folder.mkdir(parents=True, exist_ok=True)
     for stage, part in parts.items():
-        (folder / f"{stage}.json").write_text(json.dumps(part, sort_keys=True) + "\n")
+        write_json(folder / f"{stage}.json", part, indent=None)
 
 
 def main() -> None:
-    write(resolve(load(Params)), RESOLVED)
+    write(resolve(load(Params)), METHOD)
 
 
 if __name__ == "__main__":

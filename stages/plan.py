@@ -4,44 +4,21 @@ Reads data/subsample/manifest.csv, classes.csv and the method; with adjacent pai
 data/plan/plan.csv. Sec. 3.4 and the supplement's long tail.
 """
 
-from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from pydantic import Field, model_validator
 
 from stages.shared.errors import BadInput
+from stages.shared.files import write_csv
 from stages.shared.methods import Mode, read_mode
-from stages.shared.params import Section, load
-from stages.shared.pretrained import Pretrained
+from stages.shared.params import load
+from stages.shared.paths import DOWNLOAD, PLAN, SUBSAMPLE
+from stages.shared.pretrained.reference import Pretrained
+from stages.shared.schemas.plan import Params, Synth, check_choice
 from stages.shared.tables import Table, read_classes, read_manifest
 
-DOWNLOAD, SUBSAMPLE, OUTPUT = Path("data/download"), Path("data/subsample"), Path("data/plan")
 STREAM = 1  # apart from the streams that subsample draws with the same seed
-
-
-class Subset(Section):
-    mode: Literal["full", "few-shot", "long-tail"]
-
-
-class Synth(Section):
-    multiplier: float = Field(gt=0)
-    referable_classes: int | None = Field(ge=1)
-    pairing: Literal["any", "adjacent"]
-
-    @model_validator(mode="after")
-    def check_pairing(self) -> "Synth":
-        if self.pairing == "adjacent" and self.referable_classes is None:
-            raise ValueError("pairing adjacent needs a number of neighbours; set synth.referable_classes")
-        return self
-
-
-class Params(Section):
-    seed: int = Field(ge=0)
-    subset: Subset
-    synth: Synth
-    clip: Pretrained
 
 
 class Choice(NamedTuple):
@@ -52,33 +29,28 @@ class Choice(NamedTuple):
     nearest: np.ndarray | None = None  # int (classes, classes - 1), nearest first
 
 
-def check_choice(mode: Mode, synth: Synth) -> None:
-    """Raises BadInput for a choice of other classes in a mode that refers to none."""
-    if mode != "mix" and synth.referable_classes is not None:
-        raise BadInput(
-            f"params.yaml: synth.referable_classes: mode {mode} takes no reference from another class; "
-            "set it to null, or take a -mix method"
-        )
-
-
 def target_sizes(counts: np.ndarray, multiplier: float, reverse: bool) -> np.ndarray:
     """Synthetic images per class, int (classes,).
 
     In proportion to the real ones; for a long tail in proportion to the real ones of the class at the other end, which
     is Eq. 4 with reversed class indices (supplement, after SYNAuG).
     """
-    basis = np.sort(counts)[np.argsort(np.argsort(-counts, kind="stable"), kind="stable")] if reverse else counts
+    basis = (
+        np.sort(counts)[np.argsort(np.argsort(-counts, kind="stable"), kind="stable")]
+        if reverse
+        else counts
+    )
     return np.maximum(np.rint(multiplier * basis), 1).astype(int)
 
 
 def nearest_classes(table: Table, classes: int, clip: Pretrained) -> np.ndarray:
     """The other classes by how alike CLIP finds their training images, int (classes, classes - 1), nearest first."""
-    from stages.shared.clip import (  # here: importing CLIP takes seconds, and no other pairing needs it
+    from stages.shared.pretrained.clip import (  # here: importing CLIP takes seconds, and no other pairing needs it
         image_features,
         load_clip,
         prototypes,
     )
-    from stages.shared.runtime import seed_everything
+    from stages.shared.running.runtime import seed_everything
 
     seed_everything(0)
     features = image_features(table, *load_clip(clip))
@@ -89,7 +61,12 @@ def nearest_classes(table: Table, classes: int, clip: Pretrained) -> np.ndarray:
 
 
 def draw_sources(
-    rows: pd.DataFrame, target: int, count: int, choice: Choice, synth: Synth, rng: np.random.Generator
+    rows: pd.DataFrame,
+    target: int,
+    count: int,
+    choice: Choice,
+    synth: Synth,
+    rng: np.random.Generator,
 ) -> pd.DataFrame:
     """`count` reference images for a target class, drawn evenly over the images that may be referred to."""
     others = np.setdiff1d(rows["label"].unique(), target)
@@ -107,22 +84,31 @@ def make_plan(rows: pd.DataFrame, classes: int, choice: Choice, params: Params) 
     """One row per image; class by class, each with its own generator, so that one does not move another."""
     counts = rows["label"].value_counts().reindex(range(classes), fill_value=0).to_numpy()
     if choice.mode == "mix" and (counts > 0).sum() < 2:
-        raise BadInput("params.yaml: method: mixing needs two classes with images; take a -aug or -gen method")
+        raise BadInput(
+            "params.yaml: method: mixing needs two classes with images; take a -aug or -gen method"
+        )
     sizes = target_sizes(counts, params.synth.multiplier, reverse=params.subset.mode == "long-tail")
-    parts = [_plan_class(rows, target, int(size), choice, params) for target, size in enumerate(sizes)]
+    parts = [
+        _plan_class(rows, target, int(size), choice, params) for target, size in enumerate(sizes)
+    ]
     plan = pd.concat(parts, ignore_index=True)
     plan.insert(0, "key", [f"{row:08d}" for row in range(len(plan))])
     return plan
 
 
-def _plan_class(rows: pd.DataFrame, target: int, size: int, choice: Choice, params: Params) -> pd.DataFrame:
+def _plan_class(
+    rows: pd.DataFrame, target: int, size: int, choice: Choice, params: Params
+) -> pd.DataFrame:
     rng = np.random.default_rng((params.seed, target, STREAM))
     part = pd.DataFrame({"target_label": [target] * size})
     if choice.mode == "gen":
         part["source_key"], part["source_label"], part["strength"] = "", -1, 1.0
     else:
         sources = draw_sources(rows, target, size, choice, params.synth, rng)
-        part["source_key"], part["source_label"] = sources["key"].to_numpy(), sources["label"].to_numpy()
+        part["source_key"], part["source_label"] = (
+            sources["key"].to_numpy(),
+            sources["label"].to_numpy(),
+        )
         part["strength"] = rng.choice(choice.strength, size=size)
     part["seed"] = rng.integers(2**31, size=size)
     return part[["source_key", "source_label", "target_label", "strength", "seed"]]
@@ -134,10 +120,11 @@ def main() -> None:
     mode, strength = read_mode()
     check_choice(mode, params.synth)
     adjacent = params.synth.pairing == "adjacent"
-    nearest = nearest_classes(Table(DOWNLOAD / "train", rows), classes, params.clip) if adjacent else None
+    nearest = (
+        nearest_classes(Table(DOWNLOAD / "train", rows), classes, params.clip) if adjacent else None
+    )
     plan = make_plan(rows, classes, Choice(mode, strength, nearest), params)
-    OUTPUT.mkdir(parents=True, exist_ok=True)
-    plan.to_csv(OUTPUT / "plan.csv", index=False, lineterminator="\n")
+    write_csv(PLAN / "plan.csv", plan)
 
 
 if __name__ == "__main__":

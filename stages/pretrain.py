@@ -26,15 +26,23 @@ from torch.optim.swa_utils import update_bn
 from tqdm import tqdm
 from transformers import CLIPImageProcessor, CLIPModel, CLIPProcessor, CLIPTokenizer
 
-from stages.datasets.toybirds import SPECIES
-from stages.datasets.toybirds_tables import SIZE, render_species
-from stages.datasets.toyscenes import WITH, WITHOUT, Corpus, render_corpus
-from stages.pretraining.architectures import TOKENS, make_clip, make_scheduler, make_text_encoder, make_unet, make_vae
+from stages.datasets.toybirds.drawing import SPECIES
+from stages.datasets.toybirds.tables import SIZE, render_species
+from stages.pretraining.architectures import (
+    TOKENS,
+    make_clip,
+    make_scheduler,
+    make_text_encoder,
+    make_unet,
+    make_vae,
+)
+from stages.pretraining.scenes import WITH, WITHOUT, Corpus, render_corpus
 from stages.pretraining.training import train
-from stages.shared.checkpoint import save_checkpoint
 from stages.shared.errors import BadInput
-from stages.shared.judge import Judge, make_judge, save_judge
-from stages.shared.runtime import device
+from stages.shared.measuring.judge import Judge, make_judge, save_judge
+from stages.shared.paths import TOYBIRDS_BASE
+from stages.shared.running.checkpoint import save_checkpoint
+from stages.shared.running.runtime import device
 
 RECIPE: dict[str, Any] = {
     "size": SIZE, "scenes": 80_000, "kinds": 400, "seed": 0,
@@ -44,26 +52,45 @@ RECIPE: dict[str, Any] = {
     "judge": {"images": 12_000, "epochs": 12, "batch": 64, "learning_rate": 3e-3, "seed": 1},
 }  # fmt: skip
 WORK = Path(f".work/pretrain-{hashlib.sha256(json.dumps(RECIPE).encode()).hexdigest()[:8]}")
-HOME = Path("data/base/toybirds")
 
 
-def fit(name: str, model: nn.Module, loss: Callable[[torch.Generator], Tensor], steps: int) -> list[float]:
+def fit(
+    name: str, model: nn.Module, loss: Callable[[torch.Generator], Tensor], steps: int
+) -> list[float]:
     """Train one network by its entry of the recipe; returns its loss curve."""
     recipe = RECIPE[name]
-    return train(WORK / f"{name}.pt", model, loss, steps, recipe["learning_rate"], recipe.get("seed", RECIPE["seed"]))
+    return train(
+        WORK / f"{name}.pt",
+        model,
+        loss,
+        steps,
+        recipe["learning_rate"],
+        recipe.get("seed", RECIPE["seed"]),
+    )
 
 
 def make_tokenizer(captions: list[list[str]]) -> CLIPTokenizer:
     """A byte-level CLIP tokenizer in which each word of the captions is one token."""
     blank = CLIPTokenizer(vocab={"<|startoftext|>": 0, "<|endoftext|>": 1})
-    trainer = trainers.BpeTrainer(vocab_size=10**5, min_frequency=2, end_of_word_suffix="</w>", show_progress=False)
-    blank.backend_tokenizer.train_from_iterator((text for texts in captions for text in texts[:2]), trainer)
+    trainer = trainers.BpeTrainer(
+        vocab_size=10**5, min_frequency=2, end_of_word_suffix="</w>", show_progress=False
+    )
+    blank.backend_tokenizer.train_from_iterator(
+        (text for texts in captions for text in texts[:2]), trainer
+    )
     merges = json.loads(blank.backend_tokenizer.to_str())["model"]["merges"]
     alphabet = sorted(bytes_to_unicode())
-    tokens = ["<|startoftext|>", "<|endoftext|>", *alphabet, *(letter + "</w>" for letter in alphabet)]
+    tokens = [
+        "<|startoftext|>",
+        "<|endoftext|>",
+        *alphabet,
+        *(letter + "</w>" for letter in alphabet),
+    ]
     tokens += dict.fromkeys("".join(merge) for merge in merges)
     vocab = {token: index for index, token in enumerate(dict.fromkeys(tokens))}
-    return CLIPTokenizer(vocab=vocab, merges=[tuple(merge) for merge in merges], model_max_length=TOKENS)
+    return CLIPTokenizer(
+        vocab=vocab, merges=[tuple(merge) for merge in merges], model_max_length=TOKENS
+    )
 
 
 def bytes_to_unicode() -> list[str]:
@@ -80,7 +107,9 @@ def tokenize(tokenizer: CLIPTokenizer, texts: list[str]) -> Tensor:
 
 def pixels(images: np.ndarray, rows: Tensor) -> Tensor:
     """The chosen images as floats in [-1, 1], (n, 3, size, size), channels last."""
-    batch = torch.from_numpy(images[rows.numpy()]).to(device()).permute(0, 3, 1, 2).float() / 127.5 - 1
+    batch = (
+        torch.from_numpy(images[rows.numpy()]).to(device()).permute(0, 3, 1, 2).float() / 127.5 - 1
+    )
     return batch.contiguous(memory_format=torch.channels_last)
 
 
@@ -91,7 +120,11 @@ def train_vae(vae: AutoencoderKL, corpus: Corpus) -> list[float]:
     def loss(generator: torch.Generator) -> Tensor:
         rows = torch.randint(len(corpus.images), (recipe["batch"],), generator=generator)
         real = pixels(corpus.images, rows)
-        weight = 1 + recipe["foreground"] * torch.from_numpy(corpus.masks[rows.numpy()]).to(device())[:, None]
+        weight = (
+            1
+            + recipe["foreground"]
+            * torch.from_numpy(corpus.masks[rows.numpy()]).to(device())[:, None]
+        )
         posterior = vae.encode(real).latent_dist
         decoded = vae.decode(posterior.sample(generator)).sample
         return ((decoded - real).abs() * weight).mean() + recipe["kl"] * posterior.kl().mean()
@@ -108,7 +141,10 @@ def encode_all(vae: AutoencoderKL, images: np.ndarray) -> Tensor:
     path = WORK / "latents.pt"
     if not path.exists():
         batches = torch.arange(len(images)).split(250)
-        means = [vae.encode(pixels(images, rows)).latent_dist.mean.cpu() for rows in tqdm(batches, desc="encode")]
+        means = [
+            vae.encode(pixels(images, rows)).latent_dist.mean.cpu()
+            for rows in tqdm(batches, desc="encode")
+        ]
         save_checkpoint({"latents": torch.cat(means).contiguous()}, path)
     latents = torch.load(path, weights_only=True)["latents"]
     vae.register_to_config(scaling_factor=round(1 / float(latents.std()), 4))
@@ -135,12 +171,16 @@ def train_clip(clip: CLIPModel, tokenizer: CLIPTokenizer, corpus: Corpus) -> lis
     return fit("clip", clip, loss, recipe["steps"])
 
 
-def train_unet(unet, text_encoder, tokenizer: CLIPTokenizer, latents: Tensor, captions: list[list[str]]) -> list[float]:
+def train_unet(
+    unet, text_encoder, tokenizer: CLIPTokenizer, latents: Tensor, captions: list[list[str]]
+) -> list[float]:
     """Velocity prediction (Salimans and Ho, 2022) with the text encoder in tow, some captions dropped."""
     recipe = RECIPE["unet"]
     scheduler = make_scheduler()
     variants = len(captions[0])
-    tokens = tokenize(tokenizer, [text for texts in captions for text in texts]).reshape(-1, variants, TOKENS)
+    tokens = tokenize(tokenizer, [text for texts in captions for text in texts]).reshape(
+        -1, variants, TOKENS
+    )
     empty = tokenize(tokenizer, [""])[0]
     unet.to(memory_format=torch.channels_last)
 
@@ -154,10 +194,16 @@ def train_unet(unet, text_encoder, tokenizer: CLIPTokenizer, latents: Tensor, ca
         times = torch.randint(scheduler.config.num_train_timesteps, (size,), generator=generator)
         root = scheduler.alphas_cumprod[times].sqrt()[:, None, None, None]
         spread = (1 - root**2).sqrt()
-        noisy = (root * latents[rows] + spread * noise).contiguous(memory_format=torch.channels_last)
+        noisy = (root * latents[rows] + spread * noise).contiguous(
+            memory_format=torch.channels_last
+        )
         velocity = root * noise - spread * latents[rows]
-        noisy, velocity, times, prompts = (part.to(device()) for part in (noisy, velocity, times, prompts))
-        return F.mse_loss(unet(noisy, times, text_encoder(prompts).last_hidden_state).sample, velocity)
+        noisy, velocity, times, prompts = (
+            part.to(device()) for part in (noisy, velocity, times, prompts)
+        )
+        return F.mse_loss(
+            unet(noisy, times, text_encoder(prompts).last_hidden_state).sample, velocity
+        )
 
     pair = nn.ModuleDict({"unet": unet, "text_encoder": text_encoder})
     return fit("unet", pair, loss, recipe["steps"])
@@ -166,14 +212,18 @@ def train_unet(unet, text_encoder, tokenizer: CLIPTokenizer, latents: Tensor, ca
 def train_judge(judge: Judge) -> list[float]:
     """Cross-entropy on rendered birds of the species, on water and on land alike."""
     recipe = RECIPE["judge"]
-    images, labels = (torch.from_numpy(part) for part in render_species(recipe["images"], recipe["seed"]))
+    images, labels = (
+        torch.from_numpy(part) for part in render_species(recipe["images"], recipe["seed"])
+    )
     images = images.permute(0, 3, 1, 2)
 
     def loss(generator: torch.Generator) -> Tensor:
         rows = torch.randint(len(labels), (recipe["batch"],), generator=generator)
         return F.cross_entropy(judge.network(images[rows].to(device())), labels[rows].to(device()))
 
-    curve = fit("judge", judge.network, loss, recipe["epochs"] * (recipe["images"] // recipe["batch"]))
+    curve = fit(
+        "judge", judge.network, loss, recipe["epochs"] * (recipe["images"] // recipe["batch"])
+    )
     # the averaged weights have statistics of their own
     update_bn(images.split(recipe["batch"]), judge.network, device())
     return curve
@@ -185,20 +235,30 @@ def save(vae, text_encoder, tokenizer, unet, clip) -> None:
         vae, text_encoder, tokenizer, unet, make_scheduler(), safety_checker=None, feature_extractor=None,
         requires_safety_checker=False,
     )  # fmt: skip
-    pipeline.to(torch.float16).save_pretrained(HOME / "pipeline")
+    pipeline.to(torch.float16).save_pretrained(TOYBIRDS_BASE / "pipeline")
     side = {"height": RECIPE["size"], "width": RECIPE["size"]}
     half = [0.5] * 3  # gives the range that `pixels` gives
     images = CLIPImageProcessor(size=side, do_center_crop=False, image_mean=half, image_std=half)
-    CLIPProcessor(image_processor=images, tokenizer=tokenizer).save_pretrained(HOME / "clip")
-    clip.half().save_pretrained(HOME / "clip")
+    CLIPProcessor(image_processor=images, tokenizer=tokenizer).save_pretrained(
+        TOYBIRDS_BASE / "clip"
+    )
+    clip.half().save_pretrained(TOYBIRDS_BASE / "clip")
 
 
 def record(curves: dict[str, list[float]]) -> None:
     """Note how the networks of `curves` were made; what recipe.json says of the others stays."""
-    path = HOME / "recipe.json"
-    made = json.loads(path.read_text()) if path.exists() else {"recipe": {}, "versions": {}, "losses": {}}
+    path = TOYBIRDS_BASE / "recipe.json"
+    made = (
+        json.loads(path.read_text())
+        if path.exists()
+        else {"recipe": {}, "versions": {}, "losses": {}}
+    )
     versions = {library: version(library) for library in ("torch", "diffusers", "transformers")}
-    made["recipe"] |= {name: value for name, value in RECIPE.items() if name in curves or not isinstance(value, dict)}
+    made["recipe"] |= {
+        name: value
+        for name, value in RECIPE.items()
+        if name in curves or not isinstance(value, dict)
+    }
     made["versions"] |= dict.fromkeys(curves, versions)
     made["losses"] |= curves
     path.write_text(json.dumps(made, indent=1, sort_keys=True) + "\n")
@@ -208,7 +268,9 @@ def pretrain_base() -> dict[str, list[float]]:
     """Pipeline and CLIP, which share a corpus and a tokenizer."""
     torch.manual_seed(RECIPE["seed"])
     size = RECIPE["size"]
-    corpus = render_corpus(RECIPE["scenes"], RECIPE["kinds"], size, RECIPE["seed"], workers=os.cpu_count() or 1)
+    corpus = render_corpus(
+        RECIPE["scenes"], RECIPE["kinds"], size, RECIPE["seed"], workers=os.cpu_count() or 1
+    )
     tokenizer = make_tokenizer(corpus.captions)
     vae, clip = make_vae(size), make_clip(tokenizer, size)
     unet, text_encoder = make_unet(size), make_text_encoder(tokenizer)
@@ -226,7 +288,7 @@ def pretrain_judge() -> dict[str, list[float]]:
     torch.manual_seed(RECIPE["judge"]["seed"])
     judge = make_judge(len(SPECIES), RECIPE["size"])
     curves = {"judge": train_judge(judge)}
-    save_judge(judge, len(SPECIES), HOME / "judge")
+    save_judge(judge, len(SPECIES), TOYBIRDS_BASE / "judge")
     return curves
 
 
@@ -236,7 +298,9 @@ PARTS = {"base": pretrain_base, "judge": pretrain_judge}
 def main() -> None:
     chosen = sys.argv[1:] or list(PARTS)
     if strange := [name for name in chosen if name not in PARTS]:
-        raise BadInput(f"python -m stages.pretrain: there is no part {strange[0]!r}; name {' or '.join(PARTS)}")
+        raise BadInput(
+            f"python -m stages.pretrain: there is no part {strange[0]!r}; name {' or '.join(PARTS)}"
+        )
     WORK.mkdir(parents=True, exist_ok=True)
     for name, pretrain in PARTS.items():
         if name in chosen:

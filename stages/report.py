@@ -15,16 +15,25 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
-from stages.shared.curves import arm_colours, curves
+from stages.shared.classifier.target_weight import target_share
 from stages.shared.errors import BadInput
-from stages.shared.methods import TITLES, Name, read_criterion, read_mode
-from stages.shared.mosaics import data_uri, figure_uri
-from stages.shared.params import Section, load
-from stages.shared.samples import build_strips, headings, label_text, scored, sheet, towards, without_reference
-from stages.shared.soft_weights import Gamma, target_share
+from stages.shared.figures.curves import arm_colours, curves
+from stages.shared.figures.mosaics import data_uri, figure_uri
+from stages.shared.figures.samples import (
+    build_strips,
+    headings,
+    label_text,
+    scored,
+    sheet,
+    towards,
+    without_reference,
+)
+from stages.shared.methods import TITLES, read_criterion, read_mode
+from stages.shared.params import load
+from stages.shared.paths import DOWNLOAD, FILTER, METRICS, PLOTS, SUBSAMPLE
+from stages.shared.schemas.report import Params
 from stages.shared.tables import read_classes, read_manifest
 
-DATA, METRICS = Path("data"), Path("metrics")
 SYNTHETIC_COLUMNS = ["source_key", "source_label", "target_label", "strength", "score"]
 SHOWN = 16  # images of the filter
 DIGITS = {"judge": 1, "inception": 1}  # of measures whose values exceed 1; others have 3
@@ -34,15 +43,6 @@ GROUPS = {
     "landbird_land": "landbirds on land",
     "landbird_water": "landbirds on water",
 }
-
-
-class Synth(Section):
-    gamma: Gamma
-
-
-class Params(Section):
-    method: Name
-    synth: Synth
 
 
 class Measure(NamedTuple):
@@ -56,15 +56,28 @@ class Measure(NamedTuple):
 
 def fidelity(assess: dict[str, Any]) -> list[Measure]:
     """The measures of metrics/assess.json that could be taken; of photographs without masks, say, no background."""
-    parts = {name: assess.get(name, {}) for name in ("faithfulness", "background", "diversity", "frechet")}
+    parts = {
+        name: assess.get(name, {})
+        for name in ("faithfulness", "background", "diversity", "frechet")
+    }
     by = {name: part.get("measure") for name, part in parts.items()}
     unit = "% recognised as the target" if by["faithfulness"] == "judge" else by["faithfulness"]
     columns = [
         ("faithfulness", unit, parts["faithfulness"], DIGITS.get(by["faithfulness"], 3)),
-        ("background kept", "% nearer to its own than to another's", parts["background"].get("kept"), 1),
+        (
+            "background kept",
+            "% nearer to its own than to another's",
+            parts["background"].get("kept"),
+            1,
+        ),
         ("background error", "mean difference, of 255", parts["background"].get("error"), 1),
         ("diversity", f"{by['diversity']} distance within a class", parts["diversity"], 3),
-        ("Fréchet distance", f"{by['frechet']}, to real images", parts["frechet"], DIGITS.get(by["frechet"], 3)),
+        (
+            "Fréchet distance",
+            f"{by['frechet']}, to real images",
+            parts["frechet"],
+            DIGITS.get(by["frechet"], 3),
+        ),
     ]
     return [
         Measure(title, unit, part.get("strength", {}) | {"all": part.get("all")}, digits)
@@ -95,7 +108,17 @@ def render(context: dict[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    filters = (data_uri, direction, figure_uri, label_text, listed, number, signed, strengths_shown, towards)
+    filters = (
+        data_uri,
+        direction,
+        figure_uri,
+        label_text,
+        listed,
+        number,
+        signed,
+        strengths_shown,
+        towards,
+    )
     environment.filters |= {function.__name__: function for function in filters}
     return environment.get_template("report.html.j2").render(context)
 
@@ -134,44 +157,60 @@ def read_csv(path: Path) -> pd.DataFrame:
 
 def read_images(gamma: float | list[float]) -> dict[str, Any]:
     """What the page shows of data/: classes, images beside their references, the filter's best and worst."""
-    classes = read_classes(DATA / "download")
+    classes = read_classes(DOWNLOAD)
     names = list(classes["name"])
-    real = read_manifest(DATA / "subsample", classes=len(names))
+    real = read_manifest(SUBSAMPLE, classes=len(names))
     kept, dropped = (
-        read_manifest(DATA / "filter", SYNTHETIC_COLUMNS, name, len(names)) for name in ("manifest.csv", "dropped.csv")
+        read_manifest(FILTER, SYNTHETIC_COLUMNS, name, len(names))
+        for name in ("manifest.csv", "dropped.csv")
     )
     _mode, strengths = read_mode()
     best = kept.sort_values("score", ascending=False, kind="stable").head(SHOWN)
     worst = dropped.sort_values("score", kind="stable").head(SHOWN)
     return {
-        "best_kept": scored(best, names, DATA / "synthesize"),
-        "class_sizes": real["label"].value_counts().reindex(range(len(names)), fill_value=0).tolist(),
+        "best_kept": scored(best, names),
+        "class_sizes": real["label"]
+        .value_counts()
+        .reindex(range(len(names)), fill_value=0)
+        .tolist(),
         "headings": headings(kept),
         "metaclass": " / ".join(classes["metaclass"].unique()),
-        "strips": build_strips(kept.assign(weight=target_share(kept, gamma, strengths)), real, names, DATA),
+        "strips": build_strips(
+            kept.assign(weight=target_share(kept, gamma, strengths)), real, names
+        ),
         "translated": not without_reference(kept),
-        "worst_dropped": scored(worst, names, DATA / "synthesize"),
+        "worst_dropped": scored(worst, names),
     }
 
 
 def read_metrics() -> dict[str, Any]:
     """What the page shows of metrics/, the arms in the order of params.yaml."""
-    evaluation, attention = read_json(METRICS / "evaluate.json"), read_json(METRICS / "attention.json")
-    assess, history = read_json(METRICS / "assess.json"), read_csv(METRICS / "plots/curves.csv")
+    evaluation, attention = (
+        read_json(METRICS / "evaluate.json"),
+        read_json(METRICS / "attention.json"),
+    )
+    assess, history = read_json(METRICS / "assess.json"), read_csv(PLOTS / "curves.csv")
     arms = {arm: evaluation["arms"][arm] for arm in history["arm"].unique()}
-    groups = {group for result in arms.values() for group in result.get("waterbird", {}).get("groups", {})}
+    groups = {
+        group for result in arms.values() for group in result.get("waterbird", {}).get("groups", {})
+    }
     return {
         "arms": arms,
         "assess": assess,
         "attention": attention,
-        "attention_image": Image.open(found(METRICS / "attention.png")) if attention["images"] else None,
+        "attention_image": Image.open(found(METRICS / "attention.png"))
+        if attention["images"]
+        else None,
         "colours": arm_colours(arms),
         "criterion": read_criterion(),
         "curves": curves(history),
         "fidelity": fidelity(assess) if assess["images"] else [],
         "filter": read_json(METRICS / "filter.json"),
         "gain": evaluation.get("gain", {}),
-        "groups": {group: GROUPS.get(group, group) for group in sorted(groups, key=[*GROUPS, *sorted(groups)].index)},
+        "groups": {
+            group: GROUPS.get(group, group)
+            for group in sorted(groups, key=[*GROUPS, *sorted(groups)].index)
+        },
         "per_class": read_csv(METRICS / "per_class.csv").to_dict("records"),
         "trials": int(history["trials"].max()),
     }
@@ -182,7 +221,12 @@ def summarise(arms: dict[str, Any], gain: dict[str, Any]) -> list[str]:
     lines = [f"{arm}: top-1 {result['top1']:.1f}" for arm, result in arms.items()]
     changes = [gain.get(arm, {}) for arm in arms]
     return [
-        line + (" ({:+.1f} [{:.1f}, {:.1f}])".format(change["top1"], *change["top1_ci"]) if "top1_ci" in change else "")
+        line
+        + (
+            " ({:+.1f} [{:.1f}, {:.1f}])".format(change["top1"], *change["top1_ci"])
+            if "top1_ci" in change
+            else ""
+        )
         for line, change in zip(lines, changes, strict=True)
     ]
 

@@ -4,31 +4,27 @@ Reads data/download/train/manifest.csv and classes.csv. Writes data/subsample/ma
 are. Sec. 4.1 (few-shot), Eq. 4 in Sec. 4.3 (long tail).
 """
 
-from pathlib import Path
-from typing import Literal
-
 import numpy as np
 import pandas as pd
-from pydantic import Field
 
 from stages.shared.errors import BadInput
-from stages.shared.longtail import Exponent, class_sizes
-from stages.shared.params import Section, load
-from stages.shared.tables import read_classes, read_manifest, write_manifest
-
-DOWNLOAD, OUTPUT = Path("data/download"), Path("data/subsample")
-
-
-class Subset(Section):
-    mode: Literal["full", "few-shot", "long-tail"]
-    shots: int = Field(ge=1)
-    imbalance_factor: float = Field(ge=1)
-    exponent: Exponent
+from stages.shared.files import write_csv
+from stages.shared.params import load
+from stages.shared.paths import DOWNLOAD, SUBSAMPLE
+from stages.shared.schemas.subsample import Exponent, Params, Subset
+from stages.shared.tables import read_classes, read_manifest
 
 
-class Params(Section):
-    seed: int = Field(ge=0)
-    subset: Subset
+def class_sizes(
+    classes: int, mean: float, imbalance_factor: float, exponent: Exponent
+) -> list[int]:
+    """Images of class k = 0 … N-1 by Eq. 4: max(int(n̄ ρ^(-k/(N-2))), 1), largest first.
+
+    The paper prints k/(N-1); its Table 10 and the official code have k/(N-2), which takes the
+    last class a little below n̄/ρ. With fewer than three classes the divisor is 1.
+    """
+    last = max(classes - {"n-2": 2, "n-1": 1}[exponent], 1)
+    return [max(int(mean * imbalance_factor ** (-k / last)), 1) for k in range(classes)]
 
 
 def wanted_sizes(counts: np.ndarray, subset: Subset) -> np.ndarray:
@@ -53,7 +49,9 @@ def choose(rows: pd.DataFrame, sizes: np.ndarray, seed: int) -> pd.DataFrame:
     Each class is shuffled by its own generator and read from the front: a smaller choice lies inside a larger one.
     """
     kept = [
-        np.random.default_rng((seed, label)).permutation(np.flatnonzero(rows["label"] == label))[:size]
+        np.random.default_rng((seed, label)).permutation(np.flatnonzero(rows["label"] == label))[
+            :size
+        ]
         for label, size in enumerate(sizes)
     ]
     return rows.iloc[np.sort(np.concatenate(kept))]
@@ -64,7 +62,9 @@ def count_images(rows: pd.DataFrame, names: list[str]) -> np.ndarray:
     counts = np.bincount(rows["label"], minlength=len(names))
     if (counts == 0).any():
         name = names[int(np.argmin(counts))]
-        raise BadInput(f"{DOWNLOAD}/train/manifest.csv: class {name!r} has no training image; add some or remove it")
+        raise BadInput(
+            f"{DOWNLOAD}/train/manifest.csv: class {name!r} has no training image; add some or remove it"
+        )
     return counts
 
 
@@ -73,8 +73,7 @@ def main() -> None:
     names = list(read_classes(DOWNLOAD)["name"])
     rows = read_manifest(DOWNLOAD / "train", classes=len(names))
     sizes = wanted_sizes(count_images(rows, names), params.subset)
-    OUTPUT.mkdir(parents=True, exist_ok=True)
-    write_manifest(OUTPUT, choose(rows, sizes, params.seed))
+    write_csv(SUBSAMPLE / "manifest.csv", choose(rows, sizes, params.seed))
 
 
 if __name__ == "__main__":

@@ -11,79 +11,69 @@ A synthetic image's label is Eq. 3's (eq3), a real-only classifier's answer (bas
 """
 
 import argparse
-import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
 
-import numpy as np
 import pandas as pd
-from pydantic import Field
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from stages.shared.classifier import RealArm, RealParams, Train, answer, load_trial, train_trial
+from stages.shared.classifier.data import (
+    SYNTHETIC_COLUMNS,
+    Data,
+    Pictures,
+    Pool,
+    real_pool,
+    synthetic_pool,
+)
+from stages.shared.classifier.labels import clip_labels, soft_labels, target_labels
+from stages.shared.classifier.training import answer, load_trial, train_trial
 from stages.shared.errors import BadInput
-from stages.shared.labels import clip_labels, soft_labels, target_labels
-from stages.shared.methods import RESOLVED, Method, read_mode
-from stages.shared.params import PATH, Section, load, read
-from stages.shared.pretrained import Pretrained
-from stages.shared.processes import common_folder, launch, processes, share
-from stages.shared.runtime import device, precision, seed_everything, training_precision
-from stages.shared.soft_weights import Gamma, target_weight
+from stages.shared.files import write_csv, write_json
+from stages.shared.methods import read_mode
+from stages.shared.params import PATH, load, read
+from stages.shared.paths import DOWNLOAD, FILTER, METHOD, METRICS, SUBSAMPLE, SYNTHESIZE, TRAIN
+from stages.shared.running.processes import common_folder, launch, processes, share
+from stages.shared.running.runtime import device, precision, seed_everything, training_precision
+from stages.shared.running.work import model_folder, publish, work_key
+from stages.shared.schemas.train import RealArm, RealParams, SyntheticParams, Train
 from stages.shared.tables import Table, read_classes, read_manifest
-from stages.shared.training_data import SYNTHETIC_COLUMNS, Data, Pictures, Pool, real_pool, synthetic_pool
-from stages.shared.work import fingerprint, publish
 
-DATA, METRICS = Path("data"), Path("metrics/train")
-COLUMNS = ["epoch", "loss", "accuracy", "learning_rate"]
+CURVE_COLUMNS = ["epoch", "loss", "accuracy", "learning_rate"]
 Advance = Callable[[int], object]
-
-
-class SyntheticArm(RealArm):
-    p: float = Field(ge=0, le=1)
-    labels: Literal["eq3", "baseline", "clip"]
-
-
-class Synth(Section):
-    gamma: Gamma
-
-
-class SyntheticParams(RealParams):
-    arm: SyntheticArm
-    synth: Synth
-    clip: Pretrained
 
 
 def load_params(group: str, arm: str) -> RealParams:
     """Raises BadInput for an arm that params.yaml does not have."""
     arms = read().get("arms")
-    groups = {g: names for g, names in (arms if isinstance(arms, dict) else {}).items() if isinstance(names, dict)}
+    groups = {
+        g: names
+        for g, names in (arms if isinstance(arms, dict) else {}).items()
+        if isinstance(names, dict)
+    }
     known = {f"{g} {name}" for g, names in groups.items() for name in names}
     if f"{group} {arm}" not in known:
-        raise BadInput(f"{PATH}: arms has no arm {group} {arm!r}; it has {', '.join(sorted(known)) or 'none'}")
+        raise BadInput(
+            f"{PATH}: arms has no arm {group} {arm!r}; it has {', '.join(sorted(known)) or 'none'}"
+        )
     model = SyntheticParams if group == "synthetic" else RealParams
     return load(model, {"arm": f"arms.{group}.{arm}"})
-
-
-def check_gamma(method: Method, gamma: float | list[float]) -> None:
-    """Raises BadInput for a list that has not one number for each of the method's strengths."""
-    if isinstance(gamma, list) and method.mode != "mix":
-        raise BadInput(f"{PATH}: synth.gamma: mode {method.mode} has no second class to weigh; give one number")
-    target_weight(np.array(method.strength), gamma, list(method.strength))
 
 
 def load_data(params: RealParams) -> Data:
     """Raises BadInput, before anything is trained, where a table lacks what the arm needs."""
     resize, smoothing = params.train.resize, params.train.label_smoothing
-    names = read_classes(DATA / "download")
+    names = read_classes(DOWNLOAD)
     real = real_pool(
-        Table(DATA / "download/train", read_manifest(DATA / "subsample", classes=len(names))), names, resize, smoothing
+        Table(DOWNLOAD / "train", read_manifest(SUBSAMPLE, classes=len(names))),
+        names,
+        resize,
+        smoothing,
     )
     if not isinstance(params, SyntheticParams):
         return Data(real)
-    table = Table(DATA / "synthesize", read_manifest(DATA / "filter", SYNTHETIC_COLUMNS, classes=len(names)))
+    table = Table(SYNTHESIZE, read_manifest(FILTER, SYNTHETIC_COLUMNS, classes=len(names)))
     labels = label_synthetic(params, table, real.pictures.table, len(names))
     return Data(real, synthetic_pool(table, labels, resize, smoothing), params.arm.p)
 
@@ -101,13 +91,15 @@ def label_synthetic(params: SyntheticParams, table: Table, real: Table, classes:
 def load_tests(resize: int, classes: int) -> dict[str, Pictures]:
     """The splits that have images."""
     tables = {
-        "test": Table(DATA / "download/test", read_manifest(DATA / "download/test", classes=classes)),
-        "ood": Table(DATA / "download/ood", read_manifest(DATA / "download/ood", ["group"], classes=classes)),
+        "test": Table(DOWNLOAD / "test", read_manifest(DOWNLOAD / "test", classes=classes)),
+        "ood": Table(DOWNLOAD / "ood", read_manifest(DOWNLOAD / "ood", ["group"], classes=classes)),
     }
     return {split: Pictures(table, resize) for split, table in tables.items() if len(table)}
 
 
-def train_teacher(params: RealParams, data: Data, seed: int, checkpoint: Path, advance: Advance) -> nn.Module:
+def train_teacher(
+    params: RealParams, data: Data, seed: int, checkpoint: Path, advance: Advance
+) -> nn.Module:
     """A classifier that has seen the real images alone, unmixed: a plain baseline of the same seed."""
     plain = RealArm(mix="none", mix_probability=0.0, reweight="none")
     alone = RealParams(seed=params.seed, train=params.train, arm=plain)
@@ -124,12 +116,16 @@ def teach(data: Data, teacher: nn.Module, params: Train) -> Data:
     return data._replace(synthetic=Pool(pictures, answer(teacher, pictures, params).softmax(1)))
 
 
-def read_tests(network: nn.Module, trial: int, tests: dict[str, Pictures], params: Train) -> pd.DataFrame:
+def read_tests(
+    network: nn.Module, trial: int, tests: dict[str, Pictures], params: Train
+) -> pd.DataFrame:
     """This trial's part of predictions.csv: the most likely class of each image."""
     parts = []
     for split, pictures in tests.items():
         rows = pictures.table.rows
-        part = pd.DataFrame({"trial": trial, "split": split, "key": rows["key"], "label": rows["label"]})
+        part = pd.DataFrame(
+            {"trial": trial, "split": split, "key": rows["key"], "label": rows["label"]}
+        )
         part["predicted"] = answer(network, pictures, params).argmax(1).numpy()
         part["group"] = rows["group"] if split == "ood" else ""
         parts.append(part)
@@ -139,23 +135,32 @@ def read_tests(network: nn.Module, trial: int, tests: dict[str, Pictures], param
 def weights(network: nn.Module) -> dict[str, Tensor]:
     """The tensors under the architecture's own names, in the memory order that safetensors asks for."""
     _normalise, classifier = network.children()
-    return {name: tensor.detach().cpu().contiguous() for name, tensor in classifier.state_dict().items()}
+    return {
+        name: tensor.detach().cpu().contiguous() for name, tensor in classifier.state_dict().items()
+    }
 
 
 def write_curves(histories: list[list[list[float]]], path: Path) -> pd.DataFrame:
     """All trials' histories below each other, rounded."""
-    parts = [pd.DataFrame(history, columns=COLUMNS).assign(trial=trial) for trial, history in enumerate(histories)]
-    curves = pd.concat(parts)[["trial", *COLUMNS]].round({"loss": 4, "accuracy": 2, "learning_rate": 7})
-    curves.to_csv(path, index=False, lineterminator="\n")
+    parts = [
+        pd.DataFrame(history, columns=CURVE_COLUMNS).assign(trial=trial)
+        for trial, history in enumerate(histories)
+    ]
+    curves = pd.concat(parts)[["trial", *CURVE_COLUMNS]].round(
+        {"loss": 4, "accuracy": 2, "learning_rate": 7}
+    )
+    write_csv(path, curves)
     return curves
 
 
 def write_metrics(curves: pd.DataFrame, path: Path) -> None:
     """The last epoch's means over the trials."""
     last = curves[curves["epoch"] == curves["epoch"].max()]
-    means = {"accuracy": round(float(last["accuracy"].mean()), 2), "loss": round(float(last["loss"].mean()), 4)}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(means, indent=2, sort_keys=True) + "\n")
+    means = {
+        "accuracy": round(float(last["accuracy"].mean()), 2),
+        "loss": round(float(last["loss"].mean()), 4),
+    }
+    write_json(path, means, indent=2)
 
 
 def train_trials(params: RealParams, data: Data, arm: str, work: Path) -> None:
@@ -163,13 +168,19 @@ def train_trials(params: RealParams, data: Data, arm: str, work: Path) -> None:
     teaches = isinstance(params, SyntheticParams) and params.arm.labels == "baseline"
     trials = share(range(params.train.trials))
     epochs = len(trials) * params.train.epochs * (1 + teaches)
-    with tqdm(total=epochs, desc=f"train {arm}", unit="epoch", position=processes().process_index) as bar:
+    with tqdm(
+        total=epochs, desc=f"train {arm}", unit="epoch", position=processes().process_index
+    ) as bar:
         for trial in trials:
             seed = params.seed + trial
             if teaches:
-                teacher = train_teacher(params, data, seed, work / f"teacher-{trial}.pt", bar.update)
+                teacher = train_teacher(
+                    params, data, seed, work / f"teacher-{trial}.pt", bar.update
+                )
                 taught = teach(data, teacher, params.train)
-            train_trial(params, taught if teaches else data, seed, trial_file(work, trial), bar.update)
+            train_trial(
+                params, taught if teaches else data, seed, trial_file(work, trial), bar.update
+            )
 
 
 def trial_file(work: Path, trial: int) -> Path:
@@ -185,23 +196,26 @@ def write_result(params: RealParams, classes: int, work: Path, result: Path) -> 
         histories.append(state["history"])
         predictions.append(read_tests(state["network"], trial, tests, params.train))
         save_file(weights(state["network"]), result / f"trial-{trial}.safetensors")
-    pd.concat(predictions).to_csv(result / "predictions.csv", index=False, lineterminator="\n")
+    write_csv(result / "predictions.csv", pd.concat(predictions))
     return write_curves(histories, result / "curves.csv")
 
 
 def inputs(params: RealParams) -> list[Path]:
     """What the result is made of, beside the parameters."""
-    paths = [DATA / "subsample", DATA / "download"]
+    paths = [SUBSAMPLE, DOWNLOAD]
     if not isinstance(params, SyntheticParams):
         return paths
     if params.arm.labels == "clip":
-        paths += [Path(params.clip.id), Path(__file__).parent / "shared/clip.py"]  # the latter is not imported yet
-    return [*paths, DATA / "filter", DATA / "synthesize", RESOLVED / "plan.json"]
+        code = Path(__file__).parent / "shared/pretrained/clip.py"  # which is not imported yet
+        paths += [*model_folder(params.clip), code]
+    return [*paths, FILTER, SYNTHESIZE, METHOD / "plan.json"]
 
 
 def parse_arguments() -> tuple[str, str]:
     """The group and the name of an arm of params.yaml."""
-    parser = argparse.ArgumentParser(prog="python -m stages.train", description="Train one arm's classifiers.")
+    parser = argparse.ArgumentParser(
+        prog="python -m stages.train", description="Train one arm's classifiers."
+    )
     parser.add_argument("group", choices=["real", "synthetic"], help="which arms of params.yaml")
     parser.add_argument("arm", help="one of them, by name")
     given = parser.parse_args()
@@ -212,16 +226,18 @@ def main() -> None:
     group, arm = parse_arguments()
     params = load_params(group, arm)
     launch()
-    mark = fingerprint(params, inputs(params), device(), precision(), training_precision())  # CLIP's labels: the former
-    with common_folder(f"train/{arm}", mark) as work:
+    key = work_key(
+        params, inputs(params), device(), precision(), training_precision()
+    )  # CLIP's labels: the former
+    with common_folder(f"train/{arm}", key) as work:
         seed_everything(params.seed)
         data = load_data(params)
         train_trials(params, data, arm, work)
         processes().wait_for_everyone()
         if processes().is_main_process:
             curves = write_result(params, data.real.labels.shape[1], work, work / "result")
-            publish(work / "result", DATA / "train" / arm)
-            write_metrics(curves, METRICS / f"{arm}.json")
+            publish(work / "result", TRAIN / arm)
+            write_metrics(curves, METRICS / "train" / f"{arm}.json")
 
 
 if __name__ == "__main__":

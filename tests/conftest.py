@@ -3,13 +3,15 @@
 import os
 from pathlib import Path
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is imported: workers share the cores
+os.environ.setdefault(
+    "OMP_WAIT_POLICY", "PASSIVE"
+)  # before torch is imported: workers share the cores
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from stages.datasets.toybirds import SPECIES, render
+from stages.datasets.toybirds.drawing import SPECIES, render
 from stages.shared.tables import Table, encode_png, read_classes, write_classes, write_table
 
 ROOT = Path(__file__).parents[1]
@@ -22,8 +24,15 @@ def table(tmp_path: Path) -> Table:
     from PIL import Image
 
     labels = [0, 0, 1, 1, 2, 2]
-    birds = [render(SPECIES[k].bird, "water", np.random.default_rng(n), 32)[0] for n, k in enumerate(labels)]
-    write_table(tmp_path / "train", [encode_png(Image.fromarray(b)) for b in birds], pd.DataFrame({"label": labels}))
+    birds = [
+        render(SPECIES[k].bird, "water", np.random.default_rng(n), 32)[0]
+        for n, k in enumerate(labels)
+    ]
+    write_table(
+        tmp_path / "train",
+        [encode_png(Image.fromarray(b)) for b in birds],
+        pd.DataFrame({"label": labels}),
+    )
     return Table(tmp_path / "train")
 
 

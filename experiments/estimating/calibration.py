@@ -14,7 +14,6 @@ from diffusers import DDPMScheduler
 from torch import Tensor
 from tqdm import tqdm
 
-from experiments.environment import processor
 from experiments.estimating.counts import Counts
 from experiments.estimating.gauges import Gauge, Rate, measure, seconds_of_others
 from experiments.estimating.pictures import (
@@ -29,15 +28,24 @@ from experiments.estimating.pictures import (
     time_png,
 )
 from experiments.estimating.setting import Setting
+from experiments.reproducing.environment import processor
 from stages.finetune import Learner, diffusion_loss
-from stages.shared.classifier import RealArm, RealParams, mixed_precision, new_state, train_step
-from stages.shared.clip import image_features, load_clip
-from stages.shared.diffusion import check_resolution, encode_moments, load_base
+from stages.shared.classifier.training import mixed_precision, new_state, train_step
+from stages.shared.diffusion.base_model import check_resolution, encode_moments, load_base
+from stages.shared.diffusion.text import encode_prompts, predict, tokenize
 from stages.shared.errors import BadInput
+from stages.shared.pretrained.clip import image_features, load_clip
 from stages.shared.prompts import class_prompts
-from stages.shared.runtime import BATCH, cores, device, precision, seed_everything, training_precision
+from stages.shared.running.runtime import (
+    BATCH,
+    cores,
+    device,
+    precision,
+    seed_everything,
+    training_precision,
+)
+from stages.shared.schemas.train import RealArm, RealParams
 from stages.shared.tables import Table, read_classes, write_classes
-from stages.shared.text import encode_prompts, predict, tokenize
 from stages.train import weights
 
 SECONDS = 6.0  # for each of ten parts, where one call takes no longer
@@ -55,7 +63,9 @@ class Rates(NamedTuple):
     step: Rate  # of the sampler: one UNet forward or, under guidance, two
     decode: Rate
     png: float  # seconds an image
-    learn_encode: Rate | None  # as `encode`, in the precision of fine-tuning; None where nothing is learned
+    learn_encode: (
+        Rate | None
+    )  # as `encode`, in the precision of fine-tuning; None where nothing is learned
     learn: Rate | None  # an image's part of a step
     train: Rate
     test: Rate
@@ -103,8 +113,14 @@ def describe() -> dict[str, Any]:
         if on_gpu
         else "growth of the process, beyond a GiB of libraries, in proportion for larger batches"
     )
-    kinds = " and ".join(sorted({str(kind).removeprefix("torch.") for kind in (precision(), training_precision())}))
-    return {"machine": f"{name}, {count} cores; diffusion in {kinds}", "cores": count, "memory_meaning": memory}
+    kinds = " and ".join(
+        sorted({str(kind).removeprefix("torch.") for kind in (precision(), training_precision())})
+    )
+    return {
+        "machine": f"{name}, {count} cores; diffusion in {kinds}",
+        "cores": count,
+        "memory_meaning": memory,
+    }
 
 
 def prepare(setting: Setting, counts: Counts, scratch: Path, seconds: float) -> Bench:
@@ -113,12 +129,15 @@ def prepare(setting: Setting, counts: Counts, scratch: Path, seconds: float) -> 
     write_classes(scratch, [f"class {index}" for index in range(classes)], setting.metaclass)
     rows = max(setting.finetune.batch, setting.synth.batch, BATCH, rows_to_load(setting.train))
     made = [make_png(photo, setting.synth.resolution) for photo in photos]
-    as_real, as_made = (again_and_again(scratch / name, images, rows) for name, images in (("r", photos), ("s", made)))
+    as_real, as_made = (
+        again_and_again(scratch / name, images, rows)
+        for name, images in (("r", photos), ("s", made))
+    )
     return Bench(setting, counts, read_classes(scratch), as_real, as_made, seconds)
 
 
 def time_synthesis(bench: Bench) -> dict[str, Any]:
-    """The parts of an image's synthesis, as stages/shared/translation.py puts them together."""
+    """The parts of an image's synthesis, as stages/shared/diffusion/translation.py puts them together."""
     gauge, synth = Gauge(), bench.setting.synth
     pipeline = load_base(bench.setting.base)
     check_resolution(pipeline, synth.resolution, "synth.resolution")
@@ -132,15 +151,25 @@ def time_synthesis(bench: Bench) -> dict[str, Any]:
     def step(size: int) -> None:
         latents = torch.cat([noise(pipeline, size, synth.resolution)] * halves)
         heard = text.rows([1] * size * (halves - 1) + [0] * size)
-        predict(pipeline, latents.contiguous(memory_format=torch.channels_last), pipeline.scheduler.timesteps[0], heard)
+        predict(
+            pipeline,
+            latents.contiguous(memory_format=torch.channels_last),
+            pipeline.scheduler.timesteps[0],
+            heard,
+        )
 
     @torch.inference_mode()
     def decode(size: int) -> None:
         latents = noise(pipeline, size, synth.resolution) / pipeline.vae.config.scaling_factor
-        pipeline.image_processor.postprocess(pipeline.vae.decode(latents.to(pipeline.vae.dtype)).sample, "pil")
+        pipeline.image_processor.postprocess(
+            pipeline.vae.decode(latents.to(pipeline.vae.dtype)).sample, "pil"
+        )
 
     parts = {"encode": encode, "step": step, "decode": decode}
-    rates = {name: measure(f"synth.batch: {name}", parts[name], synth.batch, bench.seconds, gauge) for name in parts}
+    rates = {
+        name: measure(f"synth.batch: {name}", parts[name], synth.batch, bench.seconds, gauge)
+        for name in parts
+    }
     return rates | {"png": time_png([bench.made.image(row) for row in range(synth.batch)])}
 
 
@@ -165,11 +194,16 @@ def time_learning(bench: Bench) -> dict[str, Any]:
     encoding = measure("finetune.batch: encode", encode, params.batch, bench.seconds, gauge)
     learner = Learner(pipeline, bench.classes, strategy, params)
     scheduler = DDPMScheduler.from_config(pipeline.scheduler.config)
-    ids, generator = tokenize(pipeline, class_prompts(bench.classes.head(1), strategy)), torch.Generator()
+    ids, generator = (
+        tokenize(pipeline, class_prompts(bench.classes.head(1), strategy)),
+        torch.Generator(),
+    )
 
     def learn(size: int) -> None:
         latents, mine = noise(pipeline, size, params.resolution).float().cpu(), list(range(size))
-        learner.step(diffusion_loss(pipeline, scheduler, latents, ids.expand(size, -1, -1), generator, mine))
+        learner.step(
+            diffusion_loss(pipeline, scheduler, latents, ids.expand(size, -1, -1), generator, mine)
+        )
 
     learning = measure("finetune.batch: step", learn, params.batch, bench.seconds, gauge)
     learned = sum(parameter.nbytes for parameter in learner.parameters)
@@ -179,12 +213,17 @@ def time_learning(bench: Bench) -> dict[str, Any]:
 def time_classifier(bench: Bench) -> dict[str, Any]:
     """A step of training at its batch, and answers at the one that `answer` takes, four times as large."""
     gauge, params = Gauge(), bench.setting.train.model_copy(update={"pretrained": False})
-    plain = RealParams(seed=0, train=params, arm=RealArm(mix="none", mix_probability=0.0, reweight="none"))
+    plain = RealParams(
+        seed=0, train=params, arm=RealArm(mix="none", mix_probability=0.0, reweight="none")
+    )
     state = new_state(plain, len(bench.classes), 0)
     network, shape = state["network"], (3, params.resolution, params.resolution)
 
     def train(size: int) -> None:
-        images, labels = torch.zeros(size, *shape, dtype=torch.uint8), torch.ones(size, len(bench.classes))
+        images, labels = (
+            torch.zeros(size, *shape, dtype=torch.uint8),
+            torch.ones(size, len(bench.classes)),
+        )
         train_step(state, images.to(device()).float(), labels.to(device()), None, rate=0.0)
 
     @torch.inference_mode()
@@ -204,8 +243,13 @@ def time_classifier(bench: Bench) -> dict[str, Any]:
 def time_pictures(bench: Bench) -> dict[str, Any]:
     """Loading for the classifier; and how large a synthetic image is."""
     train, counts = bench.setting.train, bench.counts
-    real, synthetic = time_loading(bench.photos, train, counts.rows), time_loading(bench.made, train, len(counts.plan))
-    return {"real": real, "synthetic": synthetic} | {"png_bytes": round(bench.made.rows["size"].mean())}
+    real, synthetic = (
+        time_loading(bench.photos, train, counts.rows),
+        time_loading(bench.made, train, len(counts.plan)),
+    )
+    return {"real": real, "synthetic": synthetic} | {
+        "png_bytes": round(bench.made.rows["size"].mean())
+    }
 
 
 def time_clip(bench: Bench) -> dict[str, Any]:

@@ -11,11 +11,11 @@ from experiments.estimating.pictures import Loading
 from experiments.estimating.setting import Arm, Setting
 from stages.attention import choose_rows
 from stages.filter import count_dropped
+from stages.shared.classifier.mixing import mix_probability
+from stages.shared.diffusion.sampling import reverse_steps
 from stages.shared.errors import BadInput
-from stages.shared.mixing import mix_probability
-from stages.shared.runtime import BATCH
+from stages.shared.running.runtime import BATCH
 from stages.shared.tables import SHARD_ROWS
-from stages.shared.translation import reverse_steps
 
 
 class Task(NamedTuple):
@@ -48,13 +48,24 @@ def check_processes(setting: Setting, processes: int) -> None:
     """Raises BadInput for more processes than fine-tuning can share a batch among, as that stage would."""
     batch = setting.finetune.batch
     if setting.method.strategy != "none" and processes > batch:
-        raise BadInput(f"--processes: {processes} cannot share finetune.batch, which is {batch}; ask for fewer")
+        raise BadInput(
+            f"--processes: {processes} cannot share finetune.batch, which is {batch}; ask for fewer"
+        )
 
 
 def lines(task: Task, processes: int) -> list[Line]:
     """The stages that may take more than seconds, in the pipeline's order."""
-    found = [learning(task, processes), neighbours(task), synthesis(task, processes), looking(task, processes)]
-    found += [assessment(task), attending(task), *(training(task, arm, processes) for arm in task.setting.arms)]
+    found = [
+        learning(task, processes),
+        neighbours(task),
+        synthesis(task, processes),
+        looking(task, processes),
+    ]
+    found += [
+        assessment(task),
+        attending(task),
+        *(training(task, arm, processes) for arm in task.setting.arms),
+    ]
     return [line for line in found if line is not None]
 
 
@@ -101,7 +112,9 @@ def neighbours(task: Task) -> Line | None:
     if task.rates.clip is None or task.setting.pairing != "adjacent":
         return None
     seconds = task.counts.rows * task.rates.clip.seconds
-    return Line("plan", f"{task.counts.rows:,} images by CLIP", seconds, seconds, task.rates.clip.memory)
+    return Line(
+        "plan", f"{task.counts.rows:,} images by CLIP", seconds, seconds, task.rates.clip.memory
+    )
 
 
 def shards(plan: pd.DataFrame) -> list[pd.DataFrame]:
@@ -116,7 +129,9 @@ def synthesis(task: Task, processes: int) -> Line:
     what = f"{len(plan):,} images, {forwards:,} UNet forwards"
     if encoded := sum(references(shard) for shard in shards(plan)):
         what += f", {encoded:,} references"
-    return Line("synthesize", what, sum(parts), largest_share(parts, processes), drawing_memory(task.rates))
+    return Line(
+        "synthesize", what, sum(parts), largest_share(parts, processes), drawing_memory(task.rates)
+    )
 
 
 def largest_share(parts: list[float], processes: int) -> float:
@@ -130,7 +145,9 @@ def looking(task: Task, processes: int) -> Line | None:
         return None
     images = len(task.counts.plan)
     sizes = [float(min(BATCH, images - first)) for first in range(0, images, BATCH)]
-    one, several = (task.rates.clip.seconds * largest_share(sizes, count) for count in (1, processes))
+    one, several = (
+        task.rates.clip.seconds * largest_share(sizes, count) for count in (1, processes)
+    )
     return Line("filter", f"{images:,} images by CLIP", one, several, task.rates.clip.memory)
 
 
@@ -161,17 +178,28 @@ def kept(task: Task) -> int:
 def training(task: Task, arm: Arm, processes: int) -> Line:
     """Processes share trials, and CLIP's labelling as the filter's work; the first one tests all trials."""
     params, rates, real = task.setting.train, task.rates, task.counts.images
-    decoding = task.counts.rows * rates.real.once + (kept(task) * rates.synthetic.once if arm.synthetic else 0)
+    decoding = task.counts.rows * rates.real.once + (
+        kept(task) * rates.synthetic.once if arm.synthetic else 0
+    )
     tested = real.test + real.ood
-    tests = tested * (rates.real.once + params.trials * jointly(rates.test.seconds, rates.real, 1.0))
+    tests = tested * (
+        rates.real.once + params.trials * jointly(rates.test.seconds, rates.real, 1.0)
+    )
 
     def seconds(count: int) -> float:
         trial = trial_seconds(task, arm, crowd(rates, min(count, params.trials)))
-        return decoding + ceil(params.trials / count) * trial + tests + labelling_seconds(task, arm) / count
+        return (
+            decoding
+            + ceil(params.trials / count) * trial
+            + tests
+            + labelling_seconds(task, arm) / count
+        )
 
     what = f"{params.trials} trials × {params.epochs} epochs × {task.counts.rows:,} images"
     what += ", and their teachers" if teaches(arm) else ""
-    return Line(arm.stage, what, seconds(1), seconds(processes), max(rates.train.memory, rates.test.memory))
+    return Line(
+        arm.stage, what, seconds(1), seconds(processes), max(rates.train.memory, rates.test.memory)
+    )
 
 
 def teaches(arm: Arm) -> bool:
@@ -180,8 +208,15 @@ def teaches(arm: Arm) -> bool:
 
 def trial_seconds(task: Task, arm: Arm, slower: float) -> float:
     """A classifier's training, with that of its teacher, who then labels the synthetic images."""
-    params, plain, share = task.setting.train, arm.params.arm, arm.synthetic.p if arm.synthetic else 0.0
-    patched = [mix_probability("cmo", plain.mix_probability, epoch, params.epochs) for epoch in range(params.epochs)]
+    params, plain, share = (
+        task.setting.train,
+        arm.params.arm,
+        arm.synthetic.p if arm.synthetic else 0.0,
+    )
+    patched = [
+        mix_probability("cmo", plain.mix_probability, epoch, params.epochs)
+        for epoch in range(params.epochs)
+    ]
     patches = patched if plain.mix == "cmo" else [0.0] * params.epochs
     own = sum(epoch_seconds(task, share, part, slower) for part in patches)
     if not teaches(arm):
@@ -225,7 +260,11 @@ def stores(task: Task) -> list[Store]:
     real, rates, images = task.counts.images, task.rates, len(task.counts.plan)
     trials, networks = task.setting.train.trials, len(task.setting.arms) * task.setting.train.trials
     made = [
-        Store("data/download", "images" if real.photos else "images; at most what the archives hold", real.stored),
+        Store(
+            "data/download",
+            "images" if real.photos else "images; at most what the archives hold",
+            real.stored,
+        ),
         Store("data/finetune", "LoRA and tokens", rates.learned_bytes),
         Store(
             "data/synthesize",
@@ -236,8 +275,16 @@ def stores(task: Task) -> list[Store]:
     ]
     checkpoints = 2 * trials * rates.network_bytes * (1 + any(map(teaches, task.setting.arms)))
     return [
-        *([Store("archives", "as fetched; may be removed afterwards", real.archives)] if real.archives else []),
+        *(
+            [Store("archives", "as fetched; may be removed afterwards", real.archives)]
+            if real.archives
+            else []
+        ),
         *made,
-        Store("DVC's cache", "the four once more, where the file system copies", sum(store.size for store in made)),
+        Store(
+            "DVC's cache",
+            "the four once more, where the file system copies",
+            sum(store.size for store in made),
+        ),
         Store(".work", "checkpoints of an arm at work", checkpoints),
     ]

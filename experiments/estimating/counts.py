@@ -10,16 +10,18 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from experiments.lock import LOCK, read_lock
-from experiments.recipes import Tree
-from stages import download, method, plan, subsample
-from stages.datasets.archives import Place
+from experiments.reproducing.lock import LOCK, read_lock
+from experiments.tables.recipes import Tree
+from stages import download, plan, subsample
+from stages.datasets.fetching.archives import Mirror
 from stages.shared.errors import BadInput
 from stages.shared.methods import Method
 from stages.shared.params import pick
+from stages.shared.paths import DOWNLOAD, PLAN, SUBSAMPLE
+from stages.shared.schemas import method
+from stages.shared.schemas.download import Data
 from stages.shared.tables import Table, read_classes, read_manifest
 
-DOWNLOAD, SUBSAMPLE, PLAN = Path("data/download"), Path("data/subsample"), Path("data/plan/plan.csv")
 PARAMS = "params.yaml"  # as dvc.lock calls it
 PHOTOS = 16  # images that stand for all of them
 
@@ -61,7 +63,9 @@ class Counts(NamedTuple):
 
     images: Images
     rows: int  # training images of the subset
-    plan: pd.DataFrame  # a row an image to be made: key, source_key, source_label, target_label, strength, seed
+    plan: (
+        pd.DataFrame
+    )  # a row an image to be made: key, source_key, source_label, target_label, strength, seed
     method: Method
 
 
@@ -80,7 +84,9 @@ def count(tree: Tree, path: Path) -> Counts:
     rows = spread_rows(subsample.wanted_sizes(images.per_class, choice.subset))
     classes = len(images.per_class)
     near = any_neighbours(classes) if planning.synth.pairing == "adjacent" else None
-    drawn = plan.make_plan(rows, classes, plan.Choice(chosen.mode, list(chosen.strength), near), planning)
+    drawn = plan.make_plan(
+        rows, classes, plan.Choice(chosen.mode, list(chosen.strength), near), planning
+    )
     return Counts(images, len(rows), drawn, chosen)
 
 
@@ -107,15 +113,19 @@ def find(tree: Tree, place: str) -> Any:
 def read_images() -> Images:
     """What `dvc repro download` has put there."""
     classes = len(read_classes(DOWNLOAD))
-    train, test, ood = (read_manifest(DOWNLOAD / name, classes=classes) for name in ("train", "test", "ood"))
+    train, test, ood = (
+        read_manifest(DOWNLOAD / name, classes=classes) for name in ("train", "test", "ood")
+    )
     per_class = np.bincount(train["label"], minlength=classes)
-    table = Table(DOWNLOAD / "train", train.iloc[np.linspace(0, len(train) - 1, PHOTOS).astype(int)])
+    table = Table(
+        DOWNLOAD / "train", train.iloc[np.linspace(0, len(train) - 1, PHOTOS).astype(int)]
+    )
     photos = [table.read(row) for row in range(len(table))]
     stored = sum(int(rows["size"].sum()) for rows in (train, test, ood))
     return Images(per_class, len(test), len(ood), f"counted in {DOWNLOAD}", photos, stored, 0)
 
 
-def list_images(data: download.Data) -> Images:
+def list_images(data: Data) -> Images:
     """The images of a dataset that has not been fetched yet; a folder's are opened, as `download` will."""
     if data.name == "hub":
         raise BadInput(
@@ -124,22 +134,26 @@ def list_images(data: download.Data) -> Images:
         )
     if data.name in PUBLISHED:
         return list_published(data)
-    found = download.READERS[data.name](data, Place(data.url, data.archive))
+    found = download.READERS[data.name](data, Mirror(data.url, data.archive))
     splits = download.EMPTY | found.splits
     train, test, ood = (splits[name].rows for name in ("train", "test", "ood"))
     photos = list(islice(splits["train"].images, PHOTOS))
     stored = sum(map(len, photos)) * (len(train) + len(test) + len(ood)) // len(photos)
-    origin = "as they will be drawn" if data.name == "toybirds" else f"counted in {data.folder.path}"
+    origin = (
+        "as they will be drawn" if data.name == "toybirds" else f"counted in {data.folder.path}"
+    )
     per_class = np.bincount(train["label"], minlength=len(found.classes))
     return Images(per_class, len(test), len(ood), origin, photos, stored, 0)
 
 
-def list_published(data: download.Data) -> Images:
+def list_published(data: Data) -> Images:
     """A dataset of Table 8: its archives hold its images, and more."""
     sizes, ood = PUBLISHED[data.name], WATERBIRDS if data.waterbirds else 0
     origin = "as Table 8 has them, the classes taken as equally large"
     fetched = 0 if data.archive else sizes.archives
-    return Images(even_sizes(sizes.classes, sizes.train), sizes.test, ood, origin, [], sizes.archives, fetched)
+    return Images(
+        even_sizes(sizes.classes, sizes.train), sizes.test, ood, origin, [], sizes.archives, fetched
+    )
 
 
 def even_sizes(classes: int, images: int) -> np.ndarray:
@@ -159,6 +173,8 @@ def any_neighbours(classes: int) -> np.ndarray:
 
 
 def read_rows() -> pd.DataFrame:
-    from stages.shared.translation import read_plan  # here: it imports diffusers, and few calls need it
+    from stages.shared.diffusion.translation import (
+        read_plan,  # here: it imports diffusers, and few calls need it
+    )
 
-    return read_plan(PLAN, read_manifest(SUBSAMPLE))
+    return read_plan(PLAN / "plan.csv", read_manifest(SUBSAMPLE))

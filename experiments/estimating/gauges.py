@@ -14,7 +14,7 @@ import psutil
 import torch
 
 from stages.shared.errors import BadInput
-from stages.shared.runtime import device
+from stages.shared.running.runtime import device
 
 REPETITIONS = 5  # at the largest batch, of which the median counts
 POLL = 0.005  # seconds between two looks at a process's memory
@@ -28,7 +28,9 @@ class Rate(NamedTuple):
 
     seconds: float  # an image
     memory: int  # bytes at `batch`: where fewer were measured, in proportion
-    measured: int  # images at once that could be measured, in the time and the memory that there are
+    measured: (
+        int  # images at once that could be measured, in the time and the memory that there are
+    )
     batch: int  # images at once that the parameters ask for
     full: bool = False  # whether it was memory that allowed no more
 
@@ -47,7 +49,11 @@ class Gauge:
         self._peak, self._done = 0, threading.Event()
 
     def now(self) -> int:
-        return torch.cuda.memory_allocated(device()) if self.on_gpu else self._process.memory_info().rss - self._floor
+        return (
+            torch.cuda.memory_allocated(device())
+            if self.on_gpu
+            else self._process.memory_info().rss - self._floor
+        )
 
     def held(self) -> int:
         """What is kept between two calls: weights and, of a training, gradients and the optimiser's state."""
@@ -171,12 +177,16 @@ def descend(name: str, run: Run, batch: int, seconds: float, gauge: Gauge, least
             held = gauge.held()
             once(run, size, gauge)
             spent, peak = repeat(run, size, gauge, REPETITIONS, time.perf_counter() + seconds)
-            return Rate(median(spent) / size, extend(peak, held, size, batch), size, batch, size < batch)
+            return Rate(
+                median(spent) / size, extend(peak, held, size, batch), size, batch, size < batch
+            )
         except torch.OutOfMemoryError:
             pass  # and out of this block: the error holds what was allocated
         release()
         if size == least:
-            raise BadInput(f"{name}: {least} at once do not fit into the memory of {device()}; take fewer pixels")
+            raise BadInput(
+                f"{name}: {least} at once do not fit into the memory of {device()}; take fewer pixels"
+            )
         size = max(size // 2, least)
 
 

@@ -9,8 +9,8 @@ from experiments.estimating.gauges import Rate
 from experiments.estimating.pictures import PHOTO
 from experiments.estimating.setting import Setting
 from experiments.markdown import markdown_table
-from experiments.recipes import read_recipe
-from stages.shared.translation import reverse_steps
+from experiments.tables.recipes import read_recipe
+from stages.shared.diffusion.sampling import reverse_steps
 
 BUSY = 0.1  # cores that other processes may take before it is said that they did
 UNITS = ((3600.0, "h"), (60.0, "min"), (1.0, "s"), (1e-3, "ms"))
@@ -75,7 +75,9 @@ def align(rows: Iterable[Cells]) -> str:
     head, *body = rows
     widths = [max(map(len, column)) for column in zip(head, *body, strict=True)]
     lines = [head, ["-" * width for width in widths], *body]
-    padded = [[cell.ljust(width) for cell, width in zip(line, widths, strict=True)] for line in lines]
+    padded = [
+        [cell.ljust(width) for cell, width in zip(line, widths, strict=True)] for line in lines
+    ]
     return markdown_table(padded)
 
 
@@ -83,7 +85,11 @@ def show_counts(counts: Counts, setting: Setting) -> str:
     real = counts.images
     rows = [
         ["images", "how many", ""],
-        ["real, to train on", f"{counts.rows:,}", f"of {real.per_class.sum():,} in {len(real.per_class)} classes"],
+        [
+            "real, to train on",
+            f"{counts.rows:,}",
+            f"of {real.per_class.sum():,} in {len(real.per_class)} classes",
+        ],
         ["real, to test on", f"{real.test + real.ood:,}", f"{real.test:,} test, {real.ood:,} ood"],
         ["synthetic", f"{len(counts.plan):,}", show_strengths(counts, setting)],
     ]
@@ -113,8 +119,18 @@ def show_rates(task: Task) -> str:
         show_rate("a look by CLIP", rates.clip),
         show_rate(f"a part of a training step, {task.setting.train.architecture}", rates.train),
         show_rate("an answer of the classifier", rates.test),
-        ["loading, of a real one", show_time(rates.real.seconds), f"by {rates.real.workers} workers", ""],
-        ["loading, of a synthetic one", show_time(rates.synthetic.seconds), f"by {rates.real.workers} workers", ""],
+        [
+            "loading, of a real one",
+            show_time(rates.real.seconds),
+            f"by {rates.real.workers} workers",
+            "",
+        ],
+        [
+            "loading, of a synthetic one",
+            show_time(rates.synthetic.seconds),
+            f"by {rates.real.workers} workers",
+            "",
+        ],
     ]
     return f"On {rates.machine}; memory is {rates.memory_meaning}:\n\n{align(rows)}"
 
@@ -122,7 +138,9 @@ def show_rates(task: Task) -> str:
 def show_rate(name: str, rate: Rate | None) -> list[str]:
     if rate is None:
         return [name, "", "not at all", ""]
-    batch = f"in a batch of {rate.measured}" + (f", not of {rate.batch}" if rate.measured < rate.batch else "")
+    batch = f"in a batch of {rate.measured}" + (
+        f", not of {rate.batch}" if rate.measured < rate.batch else ""
+    )
     return [name, show_time(rate.seconds), batch, show_memory(rate.memory)]
 
 
@@ -133,7 +151,9 @@ def show_hours(estimate: Estimate) -> str:
         times = [show_time(line.seconds), show_time(line.shared)]
         rows.append([line.stage, line.what, *times[:shown], show_memory(line.memory)])
     most = max(line.memory for line in estimate.lines)
-    return align([*rows, ["all", "", *map(show_time, totals(estimate.lines)[:shown]), show_memory(most)]])
+    return align(
+        [*rows, ["all", "", *map(show_time, totals(estimate.lines)[:shown]), show_memory(most)]]
+    )
 
 
 def totals(lines: list[Line]) -> tuple[float, float]:
@@ -142,7 +162,10 @@ def totals(lines: list[Line]) -> tuple[float, float]:
 
 
 def show_stores(stores: list[Store]) -> str:
-    rows = [["on disk", "what", "size"], *([store.path, store.what, show_disk(store.size)] for store in stores)]
+    rows = [
+        ["on disk", "what", "size"],
+        *([store.path, store.what, show_disk(store.size)] for store in stores),
+    ]
     return align([*rows, ["all", "", show_disk(sum(store.size for store in stores))]])
 
 
@@ -170,15 +193,24 @@ def warnings(estimate: Estimate) -> list[str]:
         "synth.batch": (rates.encode, rates.step, rates.decode),
         "train.batch": (rates.train, rates.test),
     }
-    found = [refusal(name, rate) for name, parts in batches.items() for rate in parts if rate is not None and rate.full]
+    found = [
+        refusal(name, rate)
+        for name, parts in batches.items()
+        for rate in parts
+        if rate is not None and rate.full
+    ]
     if rates.others > BUSY:
-        found.append(f"Other processes took {two(rates.others)} of {rates.cores} cores meanwhile: alone it is faster.")
+        found.append(
+            f"Other processes took {two(rates.others)} of {rates.cores} cores meanwhile: alone it is faster."
+        )
     if not task.counts.images.photos:
         found.append(
             f"No image is there yet: a drawn one of {PHOTO[0]} x {PHOTO[1]}, as smooth as a photograph, stands in."
         )
     if rates.clip is None:
-        found.append(f"What CLIP looks at is left out, since it cannot be loaded: {rates.clip_missing}")
+        found.append(
+            f"What CLIP looks at is left out, since it cannot be loaded: {rates.clip_missing}"
+        )
     if setting.frechet == "inception":
         found.append("assess: Inception's look at the same images is left out.")
     if setting.synth.keep_background:
@@ -186,7 +218,9 @@ def warnings(estimate: Estimate) -> list[str]:
     if task.counts.images.ood and task.counts.images.archives:
         found.append("archives: that of Waterbirds is left out: its size is not published.")
     if estimate.processes > 1:
-        found.append(f"{estimate.processes} processes: each with a GPU of its own, all on one machine.")
+        found.append(
+            f"{estimate.processes} processes: each with a GPU of its own, all on one machine."
+        )
     return found
 
 
@@ -199,7 +233,12 @@ def refusal(name: str, rate: Rate) -> str:
 
 def show_costs(estimate: Estimate) -> str:
     """All that follows from the calibration."""
-    parts = [show_rates(estimate.task), show_hours(estimate), show_paper(estimate), show_stores(estimate.stores)]
+    parts = [
+        show_rates(estimate.task),
+        show_hours(estimate),
+        show_paper(estimate),
+        show_stores(estimate.stores),
+    ]
     return "\n\n".join([*parts, "\n".join([*warnings(estimate), NOT_COUNTED])])
 
 

@@ -14,11 +14,12 @@ from torchvision.models import ResNet50_Weights, ViT_B_16_Weights
 
 from experiments.estimating.counts import list_images
 from experiments.markdown import markdown_table
-from experiments.recipes import Tree, cases, read_preset, read_recipe
-from stages import download, method, plan, subsample
+from experiments.tables.recipes import Tree, cases, read_preset, read_recipe
+from stages import download, plan, subsample
+from stages.shared.diffusion.sampling import reverse_steps
 from stages.shared.methods import METHODS, Method
 from stages.shared.params import pick
-from stages.shared.translation import reverse_steps
+from stages.shared.schemas import method
 
 FINE_TUNING = 4 * 3 / 35_000  # GPU-hours a step: three hours on four GPUs for CUB
 SPEED = 15e12  # floating-point operations a second in training a classifier: assumed, of 35.6e12 that TF32 could reach
@@ -83,7 +84,9 @@ def mark(*parts: Any) -> str:
 def images_of(params: Tree) -> tuple[int, int]:
     """Training images of the subset, and synthetic ones."""
     choice, planning = pick(subsample.Params, params).subset, pick(plan.Params, params)
-    counts = subsample.wanted_sizes(list_images(pick(download.Params, params).data).per_class, choice)
+    counts = subsample.wanted_sizes(
+        list_images(pick(download.Params, params).data).per_class, choice
+    )
     made = plan.target_sizes(counts, planning.synth.multiplier, reverse=choice.mode == "long-tail")
     return int(counts.sum()), int(made.sum())
 
@@ -92,8 +95,15 @@ def add(work: Work, params: Tree, rate: tuple[float, float]) -> None:
     """One row's experiment."""
     chosen = method.resolve(pick(method.Params, params))
     data = [params[section] for section in ("data", "subset", "seed")]
-    base = mark(data, params["base"], params["finetune"] if chosen.strategy != "none" else None, chosen.strategy)
-    drawn = {name: value for name, value in params["synth"].items() if name not in ("gamma", "strength")}
+    base = mark(
+        data,
+        params["base"],
+        params["finetune"] if chosen.strategy != "none" else None,
+        chosen.strategy,
+    )
+    drawn = {
+        name: value for name, value in params["synth"].items() if name not in ("gamma", "strength")
+    }
     made = mark(base, chosen.mode, chosen.strength, drawn)
     rows, images = images_of(params)
     work.experiments.add(mark(params))
@@ -103,7 +113,11 @@ def add(work: Work, params: Tree, rate: tuple[float, float]) -> None:
         seconds = rate[0] * mean_steps(chosen, params["synth"]["steps"]) + rate[1]
         work.synthesis[made] = images, images * seconds / 3600
     for group, arms in params["arms"].items():
-        labels = [made, params["synth"]["gamma"], params["filter"], chosen.criterion] if group == "synthetic" else []
+        labels = (
+            [made, params["synth"]["gamma"], params["filter"], chosen.criterion]
+            if group == "synthetic"
+            else []
+        )
         for arm in arms.values():
             work.training[mark(data, params["train"], arm, labels)] = training_hours(params, rows)
 
@@ -120,7 +134,9 @@ def row(name: str, recipe: str, presets: tuple[str, ...]) -> tuple[str, ...]:
     work = work_of(recipe, presets)
     learning, training = sum(work.learning.values()), sum(work.training.values())
     images, synthesis = (sum(part) for part in zip(*work.synthesis.values(), strict=True))
-    command = f"`PRESET={presets[0]} make {recipe}`" + (", and the other four" if len(presets) > 1 else "")
+    command = f"`PRESET={presets[0]} make {recipe}`" + (
+        ", and the other four" if len(presets) > 1 else ""
+    )
     hours = [learning, synthesis, training, learning + synthesis + training]
     hours.append(hours[-1] / 4)
     counts = [f"{number:,}" for number in (len(work.experiments), len(work.learning), images)]

@@ -13,11 +13,12 @@ import pandas as pd
 import torch
 from PIL import Image
 
-from stages.shared.classifier import Train, make_loader
-from stages.shared.diffusion import square
-from stages.shared.runtime import workers
+from stages.shared.classifier.data import Data, Epoch, Pictures, Pool, augmenter, draw_epoch, fits
+from stages.shared.classifier.training import make_loader
+from stages.shared.diffusion.base_model import square
+from stages.shared.running.runtime import workers
+from stages.shared.schemas.train import Train
 from stages.shared.tables import Table, encode_png, write_table
-from stages.shared.training_data import Data, Epoch, Pictures, Pool, augmenter, draw_epoch, fits
 
 PHOTO = (500, 400)  # width and height in pixels of the picture that stands for a dataset's
 SMOOTHNESS = 1.5  # amplitudes fall with frequency to this power: PNG then needs 1.7 bytes a pixel, as of a photograph
@@ -39,7 +40,10 @@ def draw_photo(width: int, height: int) -> bytes:
     frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None])
     frequency[0, 0] = np.inf  # no mean
     common, *own = random.standard_normal((4, *frequency.shape, 2)).view(complex)[..., 0]
-    channels = [np.fft.irfft2((common + 0.3 * part) / frequency**SMOOTHNESS, (height, width)) for part in own]
+    channels = [
+        np.fft.irfft2((common + 0.3 * part) / frequency**SMOOTHNESS, (height, width))
+        for part in own
+    ]
     pixels = np.stack([128 + 50 * channel / channel.std() for channel in channels], axis=-1)
     buffer = io.BytesIO()
     Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(buffer, "JPEG", quality=95)
@@ -79,7 +83,11 @@ def rows_to_load(params: Train) -> int:
 
 def time_loading(table: Table, params: Train, images: int) -> Loading:
     """The classifier's own loader, on a table that stands for one of so many images: what fits is decoded once."""
-    count, rows, kept = workers(params.resolution), rows_to_load(params), fits(images, params.resize)
+    count, rows, kept = (
+        workers(params.resolution),
+        rows_to_load(params),
+        fits(images, params.resize),
+    )
     began = time.perf_counter()
     data = Data(Pool(Pictures(head(table, rows), params.resize, kept), torch.ones(rows, 1)))
     once = (time.perf_counter() - began) / rows if kept else 0.0
@@ -89,9 +97,13 @@ def time_loading(table: Table, params: Train, images: int) -> Loading:
     for epoch in range(ROUNDS):
         dataset = Epoch(data, draw_epoch(0, epoch, data, len(batches), 0.0), augment)
         began = time.perf_counter()
-        arrivals = [time.perf_counter() - began for _ in make_loader(dataset, batches, params.resolution)]
+        arrivals = [
+            time.perf_counter() - began for _ in make_loader(dataset, batches, params.resolution)
+        ]
         rounds.append(steady(arrivals, count))
-    return Loading(median(seconds for seconds, _ in rounds), median(start for _, start in rounds), count, once)
+    return Loading(
+        median(seconds for seconds, _ in rounds), median(start for _, start in rounds), count, once
+    )
 
 
 def steady(arrivals: list[float], count: int) -> tuple[float, float]:

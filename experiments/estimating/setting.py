@@ -3,14 +3,14 @@
 from pathlib import Path
 from typing import NamedTuple
 
-from experiments.recipes import Tree
-from stages import assess, attention, filter, finetune, synthesize, train
+from experiments.tables.recipes import Tree
 from stages.check import ARMS, check
-from stages.shared.classifier import RealParams, Train
 from stages.shared.errors import BadInput
 from stages.shared.methods import Method
 from stages.shared.params import PATH, lookup, pick
-from stages.shared.pretrained import Pretrained
+from stages.shared.pretrained.reference import Pretrained
+from stages.shared.schemas import assess, attention, filter, finetune, synthesize, train
+from stages.shared.schemas.train import RealParams, Train
 
 
 class Arm(NamedTuple):
@@ -33,7 +33,7 @@ class Setting(NamedTuple):
     finetune: finetune.Finetune
     synth: synthesize.Synth
     drop: float  # the share of images that the filter leaves out
-    frechet: assess.Measure
+    frechet: assess.Features
     attended: int  # images of the stage attention
     train: Train
     arms: list[Arm]

@@ -6,37 +6,18 @@ the checksum of its first use. data.url is another hub of the same interface. Ne
 
 import hashlib
 import os
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
-from pydantic import field_validator
 
-from stages.datasets.archives import Place, checksum, given, hold, home
 from stages.datasets.dataset import Dataset
-from stages.datasets.tars import Listed, assemble
+from stages.datasets.fetching.archives import Mirror, checksum, given, hold, home
+from stages.datasets.fetching.tars import Listed, assemble
 from stages.shared.errors import BadInput
-from stages.shared.params import Section, shortened
-
-COMMIT = re.compile(r"[0-9a-f]{40}")
-
-
-class Hub(Section):
-    id: str | None
-    revision: str | None
-    image: str | None
-    label: str | None
-    train: str | None
-    test: str | None
-
-    @field_validator("revision")
-    @classmethod
-    def check_revision(cls, revision: str | None) -> str | None:
-        if revision is not None and not COMMIT.fullmatch(revision):
-            raise ValueError("a branch or a tag moves; give the 40 hex digits of a commit")
-        return revision
+from stages.shared.params import shortened
+from stages.shared.schemas.download import Hub
 
 
 class HubImage(NamedTuple):
@@ -54,14 +35,27 @@ class HubImage(NamedTuple):
         return cell["bytes"] if cell["bytes"] is not None else Path(cell["path"]).read_bytes()
 
 
-def read_hub(hub: Hub, place: Place) -> Dataset:
+def read_hub(hub: Hub, mirror: Mirror) -> Dataset:
     """Raises BadInput, naming the parameter, for what the hub or the dataset does not have."""
-    datasets, folder = _library(place.url), None if place.archive is None else _local(hub, place.archive)
-    if folder is None and os.path.exists(str(hub.id)):  # the library would read it, of whatever commit
-        raise BadInput(f"params.yaml: data.hub.id: {hub.id} is a folder here; name it at data.archive, or move it")
-    splits = {name: _load(datasets, hub, folder, split) for name, split in (("train", hub.train), ("test", hub.test))}
+    datasets, folder = (
+        _library(mirror.url),
+        None if mirror.archive is None else _local(hub, mirror.archive),
+    )
+    if folder is None and os.path.exists(
+        str(hub.id)
+    ):  # the library would read it, of whatever commit
+        raise BadInput(
+            f"params.yaml: data.hub.id: {hub.id} is a folder here; name it at data.archive, or move it"
+        )
+    splits = {
+        name: _load(datasets, hub, folder, split)
+        for name, split in (("train", hub.train), ("test", hub.test))
+    }
     classes, labels = name_labels(hub, splits)
-    return assemble(classes, {name: Listed(labels[name], _images(hub, name, part)) for name, part in splits.items()})
+    return assemble(
+        classes,
+        {name: Listed(labels[name], _images(hub, name, part)) for name, part in splits.items()},
+    )
 
 
 def name_labels(hub: Hub, splits: dict[str, Any]) -> tuple[list[str], dict[str, pd.DataFrame]]:
@@ -70,14 +64,23 @@ def name_labels(hub: Hub, splits: dict[str, Any]) -> tuple[list[str], dict[str, 
     values = {name: list(split[hub.label]) for name, split in splits.items()}
     named = hasattr(feature, "names")
     known = (
-        list(range(len(feature.names))) if named else sorted({v for v in values["train"] if isinstance(v, str | int)})
+        list(range(len(feature.names)))
+        if named
+        else sorted({v for v in values["train"] if isinstance(v, str | int)})
     )
     places = {value: label for label, value in enumerate(known)}
     for name, column in values.items():
-        if strange := [value for value in column if not isinstance(value, str | int) or value not in places]:
-            raise BadInput(f"params.yaml: data.hub.label: {name} has {strange[0]!r}, a class that train lacks")
+        if strange := [
+            value for value in column if not isinstance(value, str | int) or value not in places
+        ]:
+            raise BadInput(
+                f"params.yaml: data.hub.label: {name} has {strange[0]!r}, a class that train lacks"
+            )
     names = feature.names if named else map(str, known)
-    rows = {name: pd.DataFrame({"label": [places[value] for value in column]}) for name, column in values.items()}
+    rows = {
+        name: pd.DataFrame({"label": [places[value] for value in column]})
+        for name, column in values.items()
+    }
     return [name.replace("_", " ") for name in names], rows
 
 
@@ -92,7 +95,9 @@ def _load(datasets: Any, hub: Hub, folder: Path | None, split: str | None) -> An
         raise BadInput(f"{where}: {split} cannot be fetched ({reason})") from None
     for name in (hub.image, hub.label):
         if name not in part.column_names:
-            raise BadInput(f"params.yaml: data.hub: no column {name}; choose of {', '.join(part.column_names)}")
+            raise BadInput(
+                f"params.yaml: data.hub: no column {name}; choose of {', '.join(part.column_names)}"
+            )
     return part
 
 
@@ -102,7 +107,9 @@ def _library(url: str | None) -> Any:
     try:
         import datasets
     except ImportError:
-        raise BadInput("params.yaml: data.name: hub needs `pip install datasets`; or take another dataset") from None
+        raise BadInput(
+            "params.yaml: data.name: hub needs `pip install datasets`; or take another dataset"
+        ) from None
     return datasets
 
 
@@ -110,10 +117,16 @@ def _local(hub: Hub, path: str) -> Path:
     """The folder with the dataset's files, all of them as at their first use."""
     root = given(path)
     if not os.path.isdir(root):
-        raise BadInput(f"params.yaml: data.archive: there is no folder {root}; name the dataset's, or set it to null")
+        raise BadInput(
+            f"params.yaml: data.archive: there is no folder {root}; name the dataset's, or set it to null"
+        )
     files = sorted(file for file in root.rglob("*") if file.is_file() and ".git" not in file.parts)
     lines = [f"{file.relative_to(root)} {checksum(file, 'sha256:')}" for file in files]
-    hold(f"{hub.id}@{hub.revision}", f"sha256:{hashlib.sha256(chr(10).join(lines).encode()).hexdigest()}", root)
+    hold(
+        f"{hub.id}@{hub.revision}",
+        f"sha256:{hashlib.sha256(chr(10).join(lines).encode()).hexdigest()}",
+        root,
+    )
     return root
 
 
@@ -121,6 +134,8 @@ def _images(hub: Hub, name: str, part: Any) -> Sequence[HubImage]:
     import datasets
 
     if not isinstance(part.features[hub.image], datasets.Image):
-        raise BadInput(f"params.yaml: data.hub.image: column {hub.image} holds no images; name the one that does")
+        raise BadInput(
+            f"params.yaml: data.hub.image: column {hub.image} holds no images; name the one that does"
+        )
     column = part.cast_column(hub.image, datasets.Image(decode=False))[hub.image]
     return [HubImage(column, name, row) for row in range(len(part))]

@@ -17,8 +17,20 @@ from stages.shared.errors import BadInput
 from stages.shared.tables import encode_png
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
-FORMATS = {"JPEG", "MPO", "PNG", "WEBP"}  # MPO: a phone's JPEG with a second picture behind the first
-DECODED = (*FORMATS - {"MPO"}, "GIF", "BMP", "TIFF", "JPEG2000", "AVIF")  # whatever the suffix; never a script (EPS)
+FORMATS = {
+    "JPEG",
+    "MPO",
+    "PNG",
+    "WEBP",
+}  # MPO: a phone's JPEG with a second picture behind the first
+DECODED = (
+    *FORMATS - {"MPO"},
+    "GIF",
+    "BMP",
+    "TIFF",
+    "JPEG2000",
+    "AVIF",
+)  # whatever the suffix; never a script (EPS)
 TURNS = {  # by EXIF's orientation
     2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
     5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
@@ -57,14 +69,18 @@ def encode_image(path: ImageFile) -> bytes:
 def _check(path: ImageFile) -> None:
     with _opened(path) as (content, image):
         _picture(image)
-        if image.format == "PNG":  # Pillow decodes pixels without their checksums; libpng, say, would refuse them
+        if (
+            image.format == "PNG"
+        ):  # Pillow decodes pixels without their checksums; libpng, say, would refuse them
             Image.open(io.BytesIO(content)).verify()
 
 
 @contextmanager
 def _opened(path: ImageFile) -> Iterator[tuple[bytes, Image.Image]]:
     """The file's bytes and its picture, of an animation the first; whatever fails inside is the file's fault."""
-    if isinstance(path, Path) and not path.is_file():  # a pipe would never end; a link may lead nowhere
+    if (
+        isinstance(path, Path) and not path.is_file()
+    ):  # a pipe would never end; a link may lead nowhere
         raise BadInput(f"{path}: is not a file; remove or replace it")
     content = b""
     try:
@@ -87,7 +103,10 @@ def _picture(image: Image.Image) -> Image.Image:
 
 def _orientation(image: Image.Image) -> int:
     """EXIF's, 1 for upright; a block that cannot be read says nothing, as to every viewer."""
-    if image.format in ("PNG", "TIFF"):  # the one's block may follow its pixels, the other turns itself upright
+    if image.format in (
+        "PNG",
+        "TIFF",
+    ):  # the one's block may follow its pixels, the other turns itself upright
         image.load()  # out of the `try`: pixels that cannot be read are no matter of the block
     try:
         value = image.getexif().get(Base.Orientation, 1)

@@ -1,7 +1,14 @@
 """The networks of the embedded base, before training: diffusers' and transformers' own, made small."""
 
 from diffusers import AutoencoderKL, DPMSolverMultistepScheduler, UNet2DConditionModel
-from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPTextModel, CLIPTokenizer, CLIPVisionConfig
+from transformers import (
+    CLIPConfig,
+    CLIPModel,
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTokenizer,
+    CLIPVisionConfig,
+)
 
 TOKENS = 32  # the text encoder's context length
 
@@ -50,4 +57,6 @@ def make_clip(tokenizer: CLIPTokenizer, size: int) -> CLIPModel:
         image_size=size, patch_size=4,
     )  # fmt: skip
     text = text_config(tokenizer, 64)
-    return CLIPModel(CLIPConfig(text_config=text.to_dict(), vision_config=vision.to_dict(), projection_dim=64))
+    return CLIPModel(
+        CLIPConfig(text_config=text.to_dict(), vision_config=vision.to_dict(), projection_dim=64)
+    )

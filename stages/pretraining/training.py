@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
-from stages.shared.checkpoint import load_checkpoint, save_checkpoint
+from stages.shared.running.checkpoint import load_checkpoint, save_checkpoint
 
 CHECKPOINT_SECONDS = 300
 Parts = dict[str, Any]  # what has a state_dict, by its name in the checkpoint
@@ -29,16 +29,22 @@ def train(
     AdamW, 100 warm-up steps, linear decay over the last third. Step k draws from generator (seed, k), so that a
     resumed run follows the interrupted one. Returns the loss curve, one mean per 100 steps.
     """
-    optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=1e-4, betas=(0.9, 0.99))
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=learning_rate, weight_decay=1e-4, betas=(0.9, 0.99)
+    )
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.999))
-    ramp = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda k: min(1, (k + 1) / 100, 3 * (steps - k) / steps))
+    ramp = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda k: min(1, (k + 1) / 100, 3 * (steps - k) / steps)
+    )
     networks = nn.ModuleDict({"model": model, "average": average})
     parts: Parts = {"state": networks, "optimizer": optimizer, "ramp": ramp}
     curve, first = resume(path, parts) if path.exists() else ([], 0)
     losses, last_save = [], time.monotonic()
     bar = tqdm(range(first, steps), initial=first, total=steps, desc=path.stem, mininterval=10)
     for step in bar:
-        losses.append(descend(model, optimizer, loss(torch.Generator().manual_seed(seed * 10**6 + step))))
+        losses.append(
+            descend(model, optimizer, loss(torch.Generator().manual_seed(seed * 10**6 + step)))
+        )
         ramp.step()
         average.update_parameters(model)
         if len(losses) == 100:

@@ -6,4 +6,6 @@ class BadInput(SystemExit):
 
     def __init__(self, line: str = ""):
         """Names come from files: whatever in them would break the line, or speak to the terminal, is escaped."""
-        super().__init__("".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in line))
+        super().__init__(
+            "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in line)
+        )

@@ -5,15 +5,15 @@ from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
 from stages.shared.errors import BadInput
-from stages.shared.prompts import Strategy
+from stages.shared.paths import METHOD
 
+Strategy = Literal["none", "ti", "db", "ti+db"]
 Mode = Literal["mix", "aug", "gen"]
 Criterion = Literal["metaclass", "class"]
 Name = Literal[
     "diff-mix", "diff-aug", "diff-gen", "real-mix", "real-aug", "real-gen", "real-guidance", "real-filtering",
     "da-fusion",
 ]  # fmt: skip
-RESOLVED = Path("data/method")
 
 
 class Method(NamedTuple):
@@ -35,7 +35,9 @@ METHODS: dict[Name, Method] = {
     "real-gen": Method("none", "gen", (1.0,)),
     "real-guidance": Method("none", "aug", (0.1,)),  # Sec. 4.2, after He et al., 2023
     "real-filtering": Method("none", "gen", (1.0,), "class"),  # Sec. 4.2, after He et al., 2023
-    "da-fusion": Method("ti", "aug", (0.25, 0.5, 0.75, 1.0)),  # Sec. 4.2, after Trabucco et al., 2023
+    "da-fusion": Method(
+        "ti", "aug", (0.25, 0.5, 0.75, 1.0)
+    ),  # Sec. 4.2, after Trabucco et al., 2023
 }
 NAMES: tuple[Name, ...] = get_args(Name)
 TITLES: dict[Name, str] = {  # as in the paper's tables
@@ -45,18 +47,26 @@ TITLES: dict[Name, str] = {  # as in the paper's tables
 }  # fmt: skip
 
 
-def read_strategy(folder: Path = RESOLVED) -> Strategy:
+def learns_tokens(strategy: Strategy) -> bool:
+    return strategy in ("ti", "ti+db")
+
+
+def learns_lora(strategy: Strategy) -> bool:
+    return strategy in ("db", "ti+db")
+
+
+def read_strategy(folder: Path = METHOD) -> Strategy:
     """How the base model learns the classes."""
     return _read(folder / "finetune.json")["strategy"]
 
 
-def read_mode(folder: Path = RESOLVED) -> tuple[Mode, list[float]]:
+def read_mode(folder: Path = METHOD) -> tuple[Mode, list[float]]:
     """Where synthetic images start from, and the strengths to draw from."""
     choice = _read(folder / "plan.json")
     return choice["mode"], choice["strength"]
 
 
-def read_criterion(folder: Path = RESOLVED) -> Criterion:
+def read_criterion(folder: Path = METHOD) -> Criterion:
     """What the filter asks CLIP for."""
     return _read(folder / "filter.json")["criterion"]
 

@@ -1,10 +1,8 @@
 """The captions of a class: one place, so that fine-tuning and synthesis say the same words."""
 
-from typing import Literal
-
 import pandas as pd
 
-Strategy = Literal["none", "ti", "db", "ti+db"]
+from stages.shared.methods import Strategy, learns_tokens
 
 
 def class_prompts(classes: pd.DataFrame, strategy: Strategy) -> list[str]:
@@ -14,11 +12,3 @@ def class_prompts(classes: pd.DataFrame, strategy: Strategy) -> list[str]:
         f"a photo of a {word} {metaclass}"
         for word, metaclass in zip(classes[column], classes["metaclass"], strict=True)
     ]
-
-
-def learns_tokens(strategy: Strategy) -> bool:
-    return strategy in ("ti", "ti+db")
-
-
-def learns_lora(strategy: Strategy) -> bool:
-    return strategy in ("db", "ti+db")

@@ -17,6 +17,7 @@ import pandas as pd
 from PIL import Image
 
 from stages.shared.errors import BadInput
+from stages.shared.files import write_csv
 
 SHARD_ROWS = 1000
 COLUMNS = ["key", "shard", "offset", "size", "label"]
@@ -34,14 +35,14 @@ REMAKE = "make the table anew with `dvc repro -f`"
 
 def write_shard(path: Path, images: Iterable[tuple[str, bytes]]) -> list[tuple[int, int]]:
     """Write encoded images as a tar; returns where each lies: (offset, size) in bytes."""
-    places = []
+    extents = []
     with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
         for name, content in images:
             info = tarfile.TarInfo(name)
             info.size = len(content)
-            places.append((tar.offset + BLOCK, len(content)))
+            extents.append((tar.offset + BLOCK, len(content)))
             tar.addfile(info, io.BytesIO(content))
-    return places
+    return extents
 
 
 def write_table(folder: Path, images: Iterable[bytes], rows: pd.DataFrame) -> None:
@@ -53,11 +54,13 @@ def write_table(folder: Path, images: Iterable[bytes], rows: pd.DataFrame) -> No
     for first in range(0, len(rows), SHARD_ROWS):
         part = rows.iloc[first : first + SHARD_ROWS]
         shard = shard_name(first // SHARD_ROWS)
-        pairs = zip(part["key"], contents, strict=False)  # keys first, so that no image beyond the shard is taken
+        pairs = zip(
+            part["key"], contents, strict=False
+        )  # keys first, so that no image beyond the shard is taken
         named = ((f"{key}.{image_suffix(content)}", content) for key, content in pairs)
-        parts.append(place_rows(part, shard, write_shard(folder / shard, named)))
+        parts.append(locate_rows(part, shard, write_shard(folder / shard, named)))
     assert next(contents, None) is None, "more images than rows"
-    write_manifest(folder, pd.concat(parts) if parts else place_rows(rows, "", []))
+    write_csv(folder / "manifest.csv", pd.concat(parts) if parts else locate_rows(rows, "", []))
 
 
 def image_suffix(content: bytes) -> str:
@@ -71,19 +74,18 @@ def shard_name(number: int) -> str:
     return f"shard-{number:05d}.tar"
 
 
-def place_rows(rows: pd.DataFrame, shard: str, places: Sequence[tuple[int, int]]) -> pd.DataFrame:
+def locate_rows(rows: pd.DataFrame, shard: str, extents: Sequence[tuple[int, int]]) -> pd.DataFrame:
     """Add the columns that say where each image lies."""
-    offsets, sizes = [place[0] for place in places], [place[1] for place in places]
+    offsets, sizes = [extent[0] for extent in extents], [extent[1] for extent in extents]
     placed = rows.assign(shard=shard, offset=offsets, size=sizes)
     return placed[COLUMNS + [name for name in rows.columns if name not in COLUMNS]]
 
 
-def write_manifest(folder: Path, rows: pd.DataFrame, name: str = "manifest.csv") -> None:
-    rows.to_csv(folder / name, index=False, lineterminator="\n")
-
-
 def read_manifest(
-    folder: Path, columns: Sequence[str] = (), name: str = "manifest.csv", classes: int | None = None
+    folder: Path,
+    columns: Sequence[str] = (),
+    name: str = "manifest.csv",
+    classes: int | None = None,
 ) -> pd.DataFrame:
     """The rows of a table, checked: columns there, keys unique, numbers in range; labels below `classes`, where given.
 
@@ -97,7 +99,9 @@ def read_manifest(
     if missing:
         raise BadInput(f"{path}: column {missing[0]!r} is missing; {REMAKE}")
     if rows["key"].duplicated().any():
-        raise BadInput(f"{path}: key {rows.loc[rows['key'].duplicated(), 'key'].iloc[0]!r} appears twice")
+        raise BadInput(
+            f"{path}: key {rows.loc[rows['key'].duplicated(), 'key'].iloc[0]!r} appears twice"
+        )
     _check_columns(rows, path, classes)
     return rows
 
@@ -106,7 +110,10 @@ def _read_csv(path: Path, types: Mapping[str, type], cure: str) -> pd.DataFrame:
     """A file with a header; raises BadInput for what is none."""
     try:
         rows = pd.read_csv(path, dtype=types, keep_default_na=False, low_memory=False)  # type: ignore[arg-type]
-    except (OSError, ValueError) as error:  # ValueError: of pandas' parser, and of text that is not UTF-8
+    except (
+        OSError,
+        ValueError,
+    ) as error:  # ValueError: of pandas' parser, and of text that is not UTF-8
         raise BadInput(f"{path}: cannot be read ({' '.join(str(error).split())}); {cure}") from None
     if not isinstance(rows.index, pd.RangeIndex):  # pandas would take the first column for an index
         raise BadInput(f"{path}: line 2 has more fields than the header; {cure}")
@@ -129,7 +136,9 @@ def _check_columns(rows: pd.DataFrame, path: Path, classes: int | None) -> None:
     for column in [name for name in FINITE if name in rows]:
         if not pd.api.types.is_numeric_dtype(rows[column]):
             _refuse_text(path, column, NUMBER, "is no number")
-        _refuse(~np.isfinite(rows[column].to_numpy(float)), rows[column], path, "is no finite number")
+        _refuse(
+            ~np.isfinite(rows[column].to_numpy(float)), rows[column], path, "is no finite number"
+        )
 
 
 def _refuse_text(path: Path, column: str, pattern: str, reason: str) -> None:
@@ -141,7 +150,9 @@ def _refuse_text(path: Path, column: str, pattern: str, reason: str) -> None:
 def _refuse(wrong: np.ndarray, cells: pd.Series, path: Path, reason: str) -> None:
     if wrong.any():
         row = int(wrong.argmax())
-        raise BadInput(f"{path}: line {row + 2}: {cells.name} {shown(cells.iloc[row])} {reason}; {REMAKE}")
+        raise BadInput(
+            f"{path}: line {row + 2}: {cells.name} {shown(cells.iloc[row])} {reason}; {REMAKE}"
+        )
 
 
 def shown(value: object) -> str:
@@ -157,8 +168,13 @@ class Table:
         self.folder = folder.resolve()  # shards are mapped once a process, by path
         self.rows = read_manifest(folder) if rows is None else rows.reset_index(drop=True)
         codes, shards = pd.factorize(self.rows["shard"])
-        self._shards, self._paths = codes.astype(np.int32), [self.folder / str(shard) for shard in shards]
-        self._offsets, self._sizes = (self.rows[name].to_numpy(np.int64) for name in ("offset", "size"))
+        self._shards, self._paths = (
+            codes.astype(np.int32),
+            [self.folder / str(shard) for shard in shards],
+        )
+        self._offsets, self._sizes = (
+            self.rows[name].to_numpy(np.int64) for name in ("offset", "size")
+        )
         self._check_shards()
 
     def __len__(self) -> int:
@@ -185,7 +201,9 @@ class Table:
 
     def _damaged(self, row: int, reason: str) -> BadInput:
         key, path = self.rows["key"].iloc[row], self._paths[self._shards[row]]
-        return BadInput(f"{path}: holds no image for key {shown(key)} ({reason}); get it back with `dvc checkout -f`")
+        return BadInput(
+            f"{path}: holds no image for key {shown(key)} ({reason}); get it back with `dvc checkout -f`"
+        )
 
     def _check_shards(self) -> None:
         ends = np.zeros(len(self._paths), np.int64)
@@ -193,7 +211,9 @@ class Table:
         for path, end in zip(self._paths, ends, strict=True):
             held = path.stat().st_size if path.is_file() else 0
             if held < end:
-                raise BadInput(f"{path}: truncated, {held} bytes of at least {end}; get it back with `dvc checkout -f`")
+                raise BadInput(
+                    f"{path}: truncated, {held} bytes of at least {end}; get it back with `dvc checkout -f`"
+                )
 
 
 @cache
@@ -232,9 +252,15 @@ def read_classes(folder: Path) -> pd.DataFrame:
     if classes.empty:
         raise BadInput(f"{path}: lists no class; {cure}")
     for row, (index, token) in enumerate(zip(classes["index"], classes["token"], strict=True)):
-        if str(index) != str(row) or token != token_name(row):  # finetune's files are called by the token
-            raise BadInput(f"{path}: line {row + 2}: must be class {row} with token {token_name(row)}; {cure}")
+        if str(index) != str(row) or token != token_name(
+            row
+        ):  # finetune's files are called by the token
+            raise BadInput(
+                f"{path}: line {row + 2}: must be class {row} with token {token_name(row)}; {cure}"
+            )
     twice = classes["name"].duplicated()
     if twice.any():
-        raise BadInput(f"{path}: class {shown(classes.loc[twice, 'name'].iloc[0])} appears twice; {cure}")
+        raise BadInput(
+            f"{path}: class {shown(classes.loc[twice, 'name'].iloc[0])} appears twice; {cure}"
+        )
     return classes

@@ -1,0 +1,114 @@
+"""DVC's experiment queue: which experiments are there, which wait, which failed.
+
+An experiment's name ends with its fingerprint, by which it is found again, whatever table or commit asked for it.
+"""
+
+import re
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import psutil
+from dvc.repo import Repo
+
+from experiments.commands import dvc, git
+
+NAME = re.compile(r"refs/exps/[0-9a-f]{2}/[0-9a-f]{38}/(?P<name>.+-(?P<mark>[0-9a-f]{8}))")
+LOG_LINES = 15
+RANK = (
+    "Failed",
+    "Success",
+    "Queued",
+    "Running",
+)  # of several entries for one experiment the last counts
+
+
+class Experiment(NamedTuple):
+    """What to run: `mark` is its fingerprint, which ends its name."""
+
+    name: str
+    mark: str
+    targets: tuple[str, ...]
+    overrides: tuple[str, ...]
+
+
+class Entry(NamedTuple):
+    """An experiment in the queue; alive where a process is at work on it."""
+
+    revision: str
+    status: str
+    alive: bool
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Hold Ctrl-C back until the block is done."""
+    pressed: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: pressed.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if pressed:
+        raise KeyboardInterrupt
+
+
+def finished() -> dict[str, str]:
+    """The git refs of the experiments that are there, by fingerprint."""
+    refs = git(
+        "for-each-ref", "--sort=creatordate", "--format=%(refname)", "refs/exps"
+    ).splitlines()
+    matches = [match for ref in refs if (match := NAME.fullmatch(ref))]
+    return {match["mark"]: match[0] for match in matches}
+
+
+def entries() -> dict[str, Entry]:
+    """The queue's entries that carry a fingerprint."""
+    found: dict[str, Entry] = {}
+    with Repo() as repo:
+        queue = repo.experiments.celery_queue
+        for task in sorted(
+            queue.status(), key=lambda task: (RANK.index(task["status"]), task["timestamp"])
+        ):
+            if match := re.fullmatch(r".+-([0-9a-f]{8})", task["name"] or ""):
+                process = queue.proc.get(task["rev"])
+                alive = (
+                    process is not None and process.returncode is None and is_process(process.pid)
+                )
+                found[match[1]] = Entry(task["rev"], task["status"], alive)
+    return found
+
+
+def is_process(number: int) -> bool:
+    """Whether the process is there and DVC's, at work on an experiment: a dead one's number is given away anew."""
+    try:
+        return "exec-run" in psutil.Process(number).cmdline()
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        return False
+
+
+def enqueue(experiment: Experiment) -> None:
+    """Put an experiment at the queue's end, in place of an entry of it that failed."""
+    old = entries().get(experiment.mark)
+    with uninterrupted():
+        if old:
+            dvc("queue", "remove", old.revision)
+        changes = [word for override in experiment.overrides for word in ("-S", override)]
+        dvc("exp", "run", "--queue", "--name", experiment.name, *changes, *experiment.targets)
+
+
+def start(jobs: int) -> None:
+    """See to it that workers are there; each ends itself when the queue is empty."""
+    dvc("queue", "start", "--jobs", str(jobs))
+
+
+def abandon(entry: Entry) -> None:
+    """Mark as failed what a dead worker left as running."""
+    dvc("queue", "kill", entry.revision, status=None)
+
+
+def log_tail(entry: Entry) -> str:
+    return "\n".join(
+        dvc("queue", "logs", entry.revision, status=None).rstrip().splitlines()[-LOG_LINES:]
+    )

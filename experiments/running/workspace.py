@@ -1,0 +1,40 @@
+"""The files that results depend on, as they lie in the workspace: DVC takes them into an experiment as they are."""
+
+from experiments.commands import git
+from experiments.running.fingerprint import PIPELINE, Stages, digest, sources, written
+from stages.shared.errors import BadInput
+from stages.shared.params import PATH
+
+
+class Workspace:
+    """What the fingerprints cover, params.yaml and dvc.yaml; made before the fingerprints are."""
+
+    def __init__(self, stages: Stages):
+        self._stages = stages
+        self._began = self._digests()
+
+    def _digests(self) -> dict[str, str]:
+        files = {*sources(self._stages, self._stages), PATH, PIPELINE}
+        return {str(path): digest(path) for path in sorted(files)}
+
+    def check_clean(self) -> None:
+        """Raises BadInput where one differs from the commit, or is in none; a change elsewhere does no harm."""
+        paths = sorted({*written(self._stages, self._stages), str(PATH), str(PIPELINE)})
+        changed = git("diff", "--name-only", "--no-renames", "-z", "HEAD", "--", *paths)
+        unknown = git("ls-files", "--others", "--exclude-standard", "-z", "--", *paths)
+        if different := [path for path in (changed + unknown).split("\0") if path]:
+            raise BadInput(
+                f"{different[0]}: differs from the last commit; commit (or stash) first, then run"
+            )
+
+    def check_same(self) -> None:
+        """Raises BadInput where one has changed: it would run under the fingerprint of what was there before."""
+        now = self._digests()
+        if changed := sorted(
+            path
+            for path in now.keys() | self._began.keys()
+            if now.get(path) != self._began.get(path)
+        ):
+            raise BadInput(
+                f"{changed[0]}: has changed since this call began; commit it, then call again"
+            )

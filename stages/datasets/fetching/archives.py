@@ -1,0 +1,168 @@
+"""The archives that a dataset is published as: fetched once, kept, and verified before anything opens them.
+
+They lie outside DVC's outputs, in .work/archives of the repository or in the folder that DIFFMIX_ARCHIVES names, and
+survive failed runs. Where no checksum is published, that of the first use is recorded beside the archive and holds
+from then on; one that is committed in stages/datasets/fetching/checksums.csv holds for everybody.
+"""
+
+import csv
+import fcntl
+import hashlib
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from stages.datasets.fetching.transfer import CURE, transfer
+from stages.shared.errors import BadInput
+
+log = logging.getLogger(__name__)
+CHECKSUMS = Path(__file__).with_name("checksums.csv")
+
+
+class Archive(NamedTuple):
+    """A file as its authors publish it: in the folder `site`, with `checksum` as algorithm:hex, None for none."""
+
+    name: str
+    site: str
+    checksum: str | None = None
+
+
+class Mirror(NamedTuple):
+    """Where else the user says that archives are: data.url, a mirror's address, and data.archive, a folder or file."""
+
+    url: str | None = None
+    archive: str | None = None
+
+
+def home() -> Path:
+    """The folder of archives, made where it is not there."""
+    folder = Path(
+        os.environ.get("DIFFMIX_ARCHIVES")
+        or Path(os.environ.get("DVC_ROOT", "."), ".work/archives")
+    )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInput(
+            f"{folder}: cannot hold archives ({error.strerror}); name a folder by DIFFMIX_ARCHIVES"
+        ) from None
+    return folder
+
+
+def fetch(archives: Sequence[Archive], mirror: Mirror) -> list[Path]:
+    """Where each archive lies, verified; raises BadInput, naming the archive and the cure."""
+    alone = len(archives) == 1
+    return [
+        _find(archive, mirror.archive, alone) if mirror.archive else _get(archive, mirror)
+        for archive in archives
+    ]
+
+
+def given(path: str) -> Path:
+    """data.archive as a path: from the repository's root, or from home."""
+    return Path(os.environ.get("DVC_ROOT", "."), os.path.expanduser(path))
+
+
+def hold(name: str, digest: str, where: object) -> None:
+    """Record a checksum on first use; raises BadInput where a later one differs."""
+    expected, file = recorded(name), _record(name)
+    if expected is None:
+        file.write_text(digest + "\n")
+        log.warning(
+            "%s: no checksum is published, so %s is recorded in %s and must stay; to hold others to it, "
+            "add the line `%s,%s` to stages/datasets/fetching/checksums.csv", name, digest, file, name, digest,
+        )  # fmt: skip
+    elif expected != digest:
+        raise BadInput(
+            f"{where}: its checksum is {digest}, but {expected} was recorded for {name}; {CURE}"
+        )
+
+
+def recorded(name: str) -> str | None:
+    """The checksum of an archive for which none is published, if it was used before, here or by whoever commits."""
+    with CHECKSUMS.open(newline="") as file:
+        committed = {row["name"]: row["checksum"] for row in csv.DictReader(file)}
+    local = _record(name)
+    return committed.get(name) or (local.read_text().strip() if local.is_file() else None) or None
+
+
+def _record(name: str) -> Path:
+    return home() / f"{name.replace('/', '--')}.checksum"
+
+
+def _find(archive: Archive, path: str, alone: bool) -> Path:
+    """The archive as downloaded by hand."""
+    root = given(path)
+    if os.path.isfile(root) and not alone:
+        raise BadInput(
+            f"params.yaml: data.archive: {root} is one file of several; name the folder that holds them all"
+        )
+    file = root if os.path.isfile(root) else root / archive.name
+    if not os.path.isfile(file):
+        cure = f"put it there from {archive.site}, or set data.archive to null"
+        raise BadInput(f"params.yaml: data.archive: there is no {file}; {cure}")
+    expected = archive.checksum or recorded(archive.name)
+    if expected is None:
+        _record_first(archive, file)
+    elif (digest := checksum(file, expected)) != expected:
+        raise BadInput(
+            f"{file}: its checksum is {digest} instead of {expected}; get it anew, or null data.archive"
+        )
+    return file
+
+
+def _get(archive: Archive, mirror: Mirror) -> Path:
+    """The archive from its site or its mirror, or as the last run left it."""
+    import pooch
+
+    pooch.get_logger().setLevel("WARNING")
+    url = f"{(mirror.url or archive.site).rstrip('/')}/{archive.name}"
+    expected = archive.checksum or recorded(archive.name)
+    with _locked(archive.name) as part:
+        try:
+            file = pooch.retrieve(
+                url, expected, archive.name, home(), downloader=partial(transfer, part=part)
+            )
+        except ValueError:  # pooch's, for a checksum; what it verified is gone already
+            raise BadInput(
+                f"{url}: is not the file of checksum {expected}, or came in damaged; {CURE}"
+            ) from None
+        if expected is None:
+            try:
+                _record_first(archive, Path(file))
+            except BadInput:
+                os.unlink(file)  # or it would be found here by the next run
+                raise
+    return Path(file)
+
+
+def _record_first(archive: Archive, file: Path) -> None:
+    with file.open("rb") as opened:
+        if opened.read(64).lstrip().startswith(b"<"):  # of a moved site, say, which answers 200
+            raise BadInput(f"{file}: is a web page instead of {archive.name}; {CURE}")
+    hold(archive.name, checksum(file, "sha256:"), file)
+
+
+def checksum(file: Path, like: str) -> str:
+    """Of the file, by the algorithm of `like`, as algorithm:hex."""
+    algorithm = like.split(":")[0]
+    with file.open("rb") as opened:
+        return f"{algorithm}:{hashlib.file_digest(opened, algorithm).hexdigest()}"
+
+
+@contextmanager
+def _locked(name: str) -> Iterator[Path]:
+    """The name of the unfinished download, for one process at a time; the kernel drops the lock with the process."""
+    path = home() / f"{name}.lock"
+    with path.open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BadInput(
+                f"{path}: another run is downloading {name}; wait for it, or end it first"
+            ) from None
+        yield path.with_suffix(".part")

@@ -1,0 +1,111 @@
+"""The Toybirds dataset: which bird stands where in train, test and the Waterbird-style ood split.
+
+Image `index` of a split is a function of (split, index, bias) alone: a larger split begins with the smaller one. The
+split masks has the foreground of each training image.
+"""
+
+from collections.abc import Callable, Iterator
+from functools import cache, partial
+from typing import Literal, NamedTuple
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from stages.datasets.dataset import Dataset, Split
+from stages.datasets.toybirds.drawing import HABITATS, SPECIES, Habitat, render
+from stages.shared.schemas.download import Toybirds
+from stages.shared.tables import encode_png
+
+SIZE = 32  # pixels a side
+WORLD_SEED = 2024  # the world is one dataset: params.seed chooses from it and does not redraw it
+SPLITS = ("train", "test", "ood")
+# the four Waterbird groups: where the species lives, where it is seen
+GROUPS: list[tuple[Habitat, Habitat]] = [
+    ("water", "water"),
+    ("water", "land"),
+    ("land", "land"),
+    ("land", "water"),
+]
+OTHER: dict[Habitat, Habitat] = {"water": "land", "land": "water"}
+
+SplitName = Literal["train", "test", "ood"]
+Drawing = Callable[[int], tuple[np.ndarray, np.ndarray]]  # `draw` for the images of one split
+
+
+class Scene(NamedTuple):
+    label: int
+    habitat: Habitat
+    rng: np.random.Generator  # what the drawing goes on with
+
+
+def scene(split: SplitName, index: int, bias: float) -> Scene:
+    """Which species, and where; `bias` is the share in their own habitat, which the balanced ood split ignores."""
+    rng = np.random.default_rng((WORLD_SEED, SPLITS.index(split), index))
+    if split == "ood":
+        origin, place = GROUPS[index % len(GROUPS)]
+        kind = [label for label, species in enumerate(SPECIES) if species.habitat == origin]
+        return Scene(kind[index // len(GROUPS) % len(kind)], place, rng)
+    label = index % len(SPECIES)
+    home = SPECIES[label].habitat
+    return Scene(label, home if rng.random() < bias else OTHER[home], rng)
+
+
+def draw(split: SplitName, index: int, bias: float) -> tuple[np.ndarray, np.ndarray]:
+    """The image, uint8 (SIZE, SIZE, 3), and its foreground mask, bool (SIZE, SIZE)."""
+    label, habitat, rng = scene(split, index, bias)
+    return render(SPECIES[label].bird, habitat, rng, SIZE)
+
+
+def group_name(label: int, habitat: Habitat) -> str:
+    """Waterbirds' name (Sagawa et al., 2019): the bird's kind, then the place it is seen at."""
+    return f"{SPECIES[label].habitat}bird_{habitat}"
+
+
+def render_species(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Birds of all species in turn, in either habitat alike: uint8 (count, SIZE, SIZE, 3) and labels (count,)."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(count) % len(SPECIES)
+    images = [
+        render(SPECIES[label].bird, HABITATS[rng.integers(2)], rng, SIZE)[0] for label in labels
+    ]
+    return np.stack(images), labels
+
+
+def draw_toybirds(toybirds: Toybirds) -> Dataset:
+    counts: dict[SplitName, int] = {
+        "train": toybirds.train_per_class * len(SPECIES),
+        "test": toybirds.test_per_class * len(SPECIES),
+        "ood": toybirds.ood_per_group * len(GROUPS),
+    }
+    drawings: dict[str, Drawing] = {
+        split: partial(draw, split, bias=toybirds.bias) for split in counts
+    }
+    drawings["train"] = cache(drawings["train"])  # one drawing gives an image and its mask
+    splits: dict[str, Split] = {
+        split: Split(
+            _list_scenes(split, count, toybirds.bias), _encode_images(drawings[split], count)
+        )
+        for split, count in counts.items()
+    }
+    splits["masks"] = Split(splits["train"].rows, _encode_masks(drawings["train"], counts["train"]))
+    return Dataset([species.name for species in SPECIES], splits)
+
+
+def _list_scenes(split: SplitName, count: int, bias: float) -> pd.DataFrame:
+    scenes = [scene(split, index, bias) for index in range(count)]
+    rows = pd.DataFrame({"label": [each.label for each in scenes]})
+    if split == "ood":
+        rows["group"] = [group_name(each.label, each.habitat) for each in scenes]
+    return rows
+
+
+def _encode_images(drawing: Drawing, count: int) -> Iterator[bytes]:
+    return (encode_png(Image.fromarray(drawing(index)[0])) for index in range(count))
+
+
+def _encode_masks(drawing: Drawing, count: int) -> Iterator[bytes]:
+    """White (255) where the bird is, else black."""
+    return (
+        encode_png(Image.fromarray(np.uint8(255) * drawing(index)[1])) for index in range(count)
+    )

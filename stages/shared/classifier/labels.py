@@ -1,0 +1,59 @@
+"""Soft labels: how much of each class a synthetic image is (Eq. 3, or as CLIP sees it), and label smoothing on top."""
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from stages.shared.classifier.target_weight import target_share
+from stages.shared.pretrained.reference import Pretrained
+from stages.shared.tables import Table
+
+
+def one_hot(labels: Tensor, classes: int) -> Tensor:
+    """Class indices (n,) as labels (n, classes)."""
+    return F.one_hot(labels, classes).float()
+
+
+def target_labels(rows: pd.DataFrame, classes: int) -> Tensor:
+    """All of the target's class, (n, classes)."""
+    return one_hot(torch.tensor(rows["target_label"].to_numpy()), classes)
+
+
+def soft_labels(
+    rows: pd.DataFrame, gamma: float | list[float], strengths: list[float], classes: int
+) -> Tensor:
+    """Eq. 3, (n, classes): (1 - s^gamma) of the source's class and s^gamma of the target's.
+
+    An image without a reference has source -1, and is all target. A list of gammas has one for each of `strengths`.
+    """
+    share = torch.tensor(target_share(rows, gamma, strengths)).float()[:, None]
+    source = np.where(rows["source_label"] < 0, rows["target_label"], rows["source_label"])
+    return (1 - share) * one_hot(torch.tensor(source), classes) + share * target_labels(
+        rows, classes
+    )
+
+
+def clip_labels(images: Table, real: Table, classes: int, clip: Pretrained) -> Tensor:
+    """The softmax of CLIP's scaled similarity between each image and the classes' prototypes, (n, classes).
+
+    A prototype is the direction of the class's real training images.
+    """
+    from stages.shared.pretrained.clip import (  # here: no other label needs transformers
+        image_features,
+        load_clip,
+        logits,
+        prototypes,
+    )
+
+    model, processor = load_clip(clip)
+    directions = prototypes(
+        image_features(real, model, processor), real.rows["label"].tolist(), classes
+    )
+    return logits(image_features(images, model, processor), directions, model).softmax(1)
+
+
+def smooth(labels: Tensor, smoothing: float) -> Tensor:
+    """Label smoothing (Szegedy et al., 2016) of labels that sum to 1; so does the result."""
+    return (1 - smoothing) * labels + smoothing / labels.shape[1]

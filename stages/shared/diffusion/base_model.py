@@ -1,0 +1,160 @@
+"""The text-to-image model: loading it, and the three things that fine-tuning and synthesis both do with it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from diffusers import (
+    DPMSolverMultistepScheduler,
+    StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
+)
+from diffusers.utils import logging as diffusers_logging
+from PIL import Image
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+from tqdm import tqdm
+from transformers.utils import logging as transformers_logging
+
+from stages.shared.diffusion.text import encoders
+from stages.shared.errors import BadInput
+from stages.shared.pretrained.files import (
+    PIPELINE_INDEX,
+    UNUSED,
+    find_folder,
+    id_leaf,
+    pipeline_files,
+    read_index,
+    unloadable,
+)
+from stages.shared.pretrained.reference import Pretrained
+from stages.shared.running.runtime import device, precision
+from stages.shared.tables import Table
+
+LORA_FILE, TOKENS_FOLDER = "pytorch_lora_weights.safetensors", "tokens"
+SDXL_TOKENS = (
+    "clip_l",
+    "clip_g",
+)  # the encoders' names in a token's file, by diffusers' convention
+Pipeline: TypeAlias = StableDiffusionPipeline | StableDiffusionXLPipeline
+FAMILIES: dict[str, Any] = {
+    "StableDiffusionPipeline": StableDiffusionPipeline,  # 1.x and 2.x
+    "StableDiffusionXLPipeline": StableDiffusionXLPipeline,
+}
+
+
+def load_base(base: Pretrained, dtype: torch.dtype | None = None) -> Pipeline:
+    """Load the base with DPM-Solver++ as its sampler; nothing of it requires gradients.
+
+    Raises BadInput for what is no such model, lacks files, or cannot be fetched.
+    """
+    for library in (diffusers_logging, transformers_logging):
+        library.set_verbosity_error()
+        library.disable_progress_bar()
+    index = read_index("base", base, PIPELINE_INDEX)
+    family, folder = find_family(base, index), find_folder("base", base, pipeline_files(index))
+    unused = dict.fromkeys(set(UNUSED) & set(index))
+    try:
+        pipeline = family.from_pretrained(
+            folder, local_files_only=True, dtype=dtype or precision(), use_safetensors=True, **unused,
+        )  # fmt: skip
+    except (OSError, ValueError, SafetensorError) as error:
+        raise unloadable("base", base, error) from None
+    if getattr(pipeline.vae.config, "latents_mean", None) or not hasattr(
+        pipeline.scheduler.config, "beta_schedule"
+    ):
+        raise BadInput(
+            f"{id_leaf('base', base)} scales its latents or its noise in a way of its own; take another"
+        )
+    pipeline.scheduler = DPMSolverMultistepScheduler.from_config(pipeline.scheduler.config)
+    pipeline.set_progress_bar_config(disable=True)
+    for model in (pipeline.unet, pipeline.vae, *(encoder for _, encoder in encoders(pipeline))):
+        model.requires_grad_(False).eval()
+    if family is StableDiffusionXLPipeline:
+        fit_into_memory(pipeline)
+    pipeline.unet.to(memory_format=torch.channels_last)
+    return pipeline.to(device())
+
+
+def fit_into_memory(pipeline: StableDiffusionXLPipeline) -> None:
+    """At 1024 pixels: an image at a time through the autoencoder, and activations computed anew for the gradients."""
+    if pipeline.dtype == torch.float16 and pipeline.vae.config.force_upcast:
+        pipeline.vae.to(torch.float32)  # its activations overflow in fp16
+    pipeline.vae.enable_slicing()
+    pipeline.unet.enable_gradient_checkpointing()
+
+
+def find_family(base: Pretrained, index: dict[str, Any]) -> Any:
+    """Raises BadInput for a pipeline of another kind: nothing of it has been fetched yet."""
+    name = index.get("_class_name")
+    if name not in FAMILIES:
+        raise BadInput(f"{id_leaf('base', base)} is a {name}; take one of {', '.join(FAMILIES)}")
+    return FAMILIES[name]
+
+
+def load_finetuned(pipeline: Pipeline, folder: Path) -> None:
+    """Add what `finetune` learned, through diffusers' own loaders; LoRA is fused into the weights."""
+    if (folder / LORA_FILE).exists():
+        pipeline.load_lora_weights(folder, weight_name=LORA_FILE)
+        pipeline.fuse_lora()
+        pipeline.unload_lora_weights()
+    learned = {
+        f"<{path.stem}>": load_file(path)
+        for path in sorted((folder / TOKENS_FOLDER).glob("*.safetensors"))
+    }
+    for number, (tokenizer, encoder) in enumerate(encoders(pipeline) if learned else ()):
+        rows = [tensors[token_keys(pipeline, token)[number]] for token, tensors in learned.items()]
+        pipeline.load_textual_inversion(
+            rows, token=list(learned), tokenizer=tokenizer, text_encoder=encoder
+        )
+
+
+def token_keys(pipeline: Pipeline, token: str) -> tuple[str, ...]:
+    """What a token's file calls its row of each text encoder, by diffusers' conventions."""
+    return (token,) if len(encoders(pipeline)) == 1 else SDXL_TOKENS
+
+
+def square(image: Image.Image, resolution: int) -> Image.Image:
+    """The image as the model is shown it, whatever its shape was."""
+    return image.resize((resolution, resolution), Image.Resampling.LANCZOS)
+
+
+def to_pixels(images: list[Image.Image], resolution: int) -> Tensor:
+    """Square-resized images in [-1, 1], float32 (n, 3, resolution, resolution)."""
+    batch = np.stack([np.asarray(square(image, resolution), np.float32) for image in images]) / 255
+    return torch.from_numpy(2 * batch - 1).permute(0, 3, 1, 2)
+
+
+@torch.inference_mode()
+def encode_moments(
+    pipeline: Pipeline,
+    table: Table,
+    rows: Sequence[int],
+    resolution: int,
+    batch: int,
+    mirror: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of the images' latents, each (n, c, h, w), unscaled, on the CPU.
+
+    No more than `batch` images are in memory at once; `mirror` flips them.
+    """
+    means, deviations = [], []
+    for first in tqdm(range(0, len(rows), batch), desc="encode", disable=len(rows) < 1000):
+        pixels = to_pixels([table.image(row) for row in rows[first : first + batch]], resolution)
+        pixels = pixels.flip(-1) if mirror else pixels
+        latents = pipeline.vae.encode(pixels.to(pipeline.device, pipeline.vae.dtype)).latent_dist
+        means.append(latents.mean.cpu())
+        deviations.append(latents.std.cpu())
+    return torch.cat(means), torch.cat(deviations)
+
+
+def check_resolution(pipeline: Pipeline, resolution: int, name: str) -> None:
+    """Refuse a side that is no whole number of latents; where the UNet cannot halve these evenly, it rounds up."""
+    unit = pipeline.vae_scale_factor
+    if resolution % unit:
+        raise BadInput(
+            f"params.yaml: {name}: {resolution} is not a multiple of {unit}, which the base model needs"
+        )

@@ -1,0 +1,66 @@
+"""Training curves of all arms, as SVG to put into a page."""
+
+import io
+import re
+from collections.abc import Iterable
+from typing import Any
+
+import pandas as pd
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+PALETTE = [  # of middling lightness, to stand on a light page and on a dark one
+    "#868c96", "#c98a1b", "#2f80d0", "#1f9d78", "#a566c4", "#d2574f", "#5b6bd6", "#7a9a2e", "#d1679f", "#a8755a",
+    "#2aa0b2", "#6f7f4f",
+]  # fmt: skip
+INK = "#010203"  # stands for the page's own text colour, light or dark
+STYLE: dict[Any, Any] = {
+    "svg.hashsalt": "report",  # fixed, so that equal curves are equal bytes
+    "svg.fonttype": "none",
+    "font.size": 11,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "grid.color": INK,
+    "grid.alpha": 0.12,
+}
+
+
+def arm_colours(arms: Iterable[str]) -> dict[str, str]:
+    return {arm: PALETTE[number % len(PALETTE)] for number, arm in enumerate(arms)}
+
+
+def curves(history: pd.DataFrame) -> str:
+    """Loss and accuracy by epoch: the mean over the trials, and their range as a band; arms are told by colour.
+
+    `history` is metrics/plots/curves.csv.
+    """
+    colours = arm_colours(history["arm"].unique())
+    with rc_context(STYLE):
+        figure = Figure(figsize=(11, 3.6), layout="constrained")
+        for axes, column in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
+            for arm, rows in history.groupby("arm", sort=False):
+                low, high, colour = rows[f"{column}_min"], rows[f"{column}_max"], colours[str(arm)]
+                axes.fill_between(rows["epoch"], low, high, color=colour, alpha=0.15, linewidth=0)
+                axes.plot(rows["epoch"], rows[column], color=colour, linewidth=1.6)
+            axes.set(xlabel="epoch", title=f"training {column}")
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
+        buffer = io.StringIO()
+        figure.savefig(
+            buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None}
+        )
+    return _inline(buffer.getvalue())
+
+
+def _inline(svg: str) -> str:
+    """Drop what only a file of its own needs (header, namespaces, metadata); take the page's text colour."""
+    svg = re.sub(
+        r"<metadata>.*?</metadata>|<!--.*?-->", "", svg[svg.index("<svg") :], flags=re.DOTALL
+    )
+    return re.sub(r' xmlns(:\w+)?="[^"]*"', "", svg).replace(INK, "currentColor")

@@ -1,0 +1,156 @@
+"""Measures of classifiers by their predictions: top-1, many/medium/few-shot classes, Waterbird groups, paired gains.
+
+They need predictions.csv and nothing else of a run, so that another revision's can be measured as well. Accuracies are
+percentages with two decimals; intervals are 95 % bootstrap over trials and test images.
+"""
+
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from stages.shared.errors import BadInput
+from stages.shared.measuring.bootstrap import (
+    Weights,
+    accuracy,
+    interval,
+    resample,
+    whole,
+    worst_accuracy,
+)
+from stages.shared.tables import TEXT
+
+PREDICTION_COLUMNS = ["trial", "split", "key", "label", "predicted", "group"]
+ANEW = "train the arm anew with `dvc repro -f`"
+
+
+class Answers(NamedTuple):
+    """A classifier's answers on one split, in the order of the keys: predictions are (trials, images)."""
+
+    keys: np.ndarray
+    labels: np.ndarray
+    groups: np.ndarray
+    predicted: np.ndarray
+
+    @property
+    def correct(self) -> np.ndarray:
+        return (self.predicted == self.labels).astype(float)
+
+
+Splits = dict[str, Answers]  # `test`, and `ood` where the dataset has one
+
+
+def read_answers(source: Path | IO[str], name: str = "") -> Splits:
+    """Both splits of a predictions.csv, by its path or from an open file, which messages call `name`."""
+    name = name or str(
+        source if isinstance(source, Path) else getattr(source, "name", "predictions.csv")
+    )
+    if isinstance(source, Path) and not source.is_file():
+        raise BadInput(f"{name}: there is no such file; run `dvc repro` first")
+    rows = pd.read_csv(source, dtype=TEXT, keep_default_na=False)  # type: ignore[arg-type]
+    if list(rows.columns) != PREDICTION_COLUMNS:
+        raise BadInput(f"{name}: columns must be {', '.join(PREDICTION_COLUMNS)}; {ANEW}")
+    return {str(split): _order(part, name) for split, part in rows.groupby("split")}
+
+
+def _order(rows: pd.DataFrame, name: str) -> Answers:
+    twice = rows.duplicated(["trial", "key"])
+    if twice.any():
+        raise BadInput(
+            f"{name}: a trial has answered image {rows.loc[twice, 'key'].iloc[0]!r} twice; {ANEW}"
+        )
+    predicted = rows.pivot(index="trial", columns="key", values="predicted")
+    if predicted.isna().any(axis=None):
+        raise BadInput(f"{name}: not every trial has answered every image; {ANEW}")
+    images = rows.drop_duplicates("key").set_index("key").loc[predicted.columns]
+    return Answers(
+        images.index.to_numpy(str),
+        images["label"].to_numpy(),
+        images["group"].to_numpy(str),
+        predicted.to_numpy(),
+    )
+
+
+def paired(one: Answers, other: Answers) -> bool:
+    """The same images in as many trials: only then is a difference of the two a gain."""
+    same = all(np.array_equal(a, b) for a, b in zip(one[:3], other[:3], strict=True))
+    return same and len(one.predicted) == len(other.predicted)
+
+
+def shot_groups(counts: np.ndarray, many: int, few: int) -> dict[str, np.ndarray]:
+    """The classes with more than `many` training images, with fewer than `few`, and between; empty groups are left out.
+
+    `counts` holds the classes' numbers of training images.
+    """
+    above, below = counts > many, counts < few
+    groups = {"many": above, "medium": ~above & ~below, "few": below}
+    return {name: np.flatnonzero(members) for name, members in groups.items() if members.any()}
+
+
+def percent(share: float) -> float:
+    return round(100 * float(share), 2) + 0.0  # + 0.0 turns -0.0 into 0.0
+
+
+def deviation(shares: np.ndarray) -> float:
+    """Sample standard deviation over trials; 0 for a single one."""
+    return float(np.std(shares, ddof=1)) if len(shares) > 1 else 0.0
+
+
+def measure_arm(answers: Splits, shots: dict[str, np.ndarray]) -> dict[str, Any]:
+    """One entry of `arms` in metrics/evaluate.json.
+
+    many, medium and few are means of the classes' accuracies, as in the official code (train_hub_imb.py).
+    """
+    test = answers["test"]
+    trials = test.correct.mean(1)
+    result: dict[str, Any] = {
+        "top1": percent(trials.mean()),
+        "top1_std": percent(deviation(trials)),
+    }
+    for name, members in shots.items():
+        tested = np.intersect1d(members, test.labels)
+        if len(tested):
+            result[name] = percent(
+                np.mean([test.correct[:, test.labels == label].mean() for label in tested])
+            )
+    if "ood" in answers:
+        result["waterbird"] = measure_groups(answers["ood"])
+    return result
+
+
+def measure_groups(ood: Answers) -> dict[str, Any]:
+    """Accuracy by Waterbird group (Sec. 4.4, Table 4), over all images, and of the worst group."""
+    groups = {
+        str(group): percent(ood.correct[:, ood.groups == group].mean())
+        for group in np.unique(ood.groups)
+    }
+    return {"average": percent(ood.correct.mean()), "worst": min(groups.values()), "groups": groups}
+
+
+def draw_weights(base: Splits, count: int) -> dict[str, Weights]:
+    """`count` resamples of each split's trials and images; the same for all arms, so that gains are paired."""
+    return {
+        split: resample(len(part.predicted), part.groups, count) for split, part in base.items()
+    }
+
+
+def measure_gain(arm: Splits, base: Splits, weights: dict[str, Weights]) -> dict[str, Any]:
+    """What an arm adds to the baseline, in points, paired by trial and image."""
+    ones = {split: whole(*part.predicted.shape) for split, part in base.items()}
+
+    def top1(answers: Splits, use: dict[str, Weights]) -> np.ndarray:
+        return accuracy(answers["test"].correct, use["test"])
+
+    def worst(answers: Splits, use: dict[str, Weights]) -> np.ndarray:
+        return worst_accuracy(answers["ood"].correct, answers["ood"].groups, use["ood"])
+
+    result: dict[str, Any] = {}
+    for name, statistic in {
+        "top1": top1,
+        **({"waterbird_worst": worst} if "ood" in base else {}),
+    }.items():
+        result[name] = percent((statistic(arm, ones) - statistic(base, ones))[0])
+        ends = interval(statistic(arm, weights) - statistic(base, weights))
+        result[f"{name}_ci"] = [percent(end) for end in ends]
+    return result

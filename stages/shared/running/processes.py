@@ -1,0 +1,102 @@
+"""Several processes for one stage, by Hugging Face Accelerate (torchrun underneath). A process alone is the usual case.
+
+    DIFFMIX_LAUNCHER="accelerate launch --multi_gpu --num_processes 4" dvc repro
+
+The stage starts itself anew under the launcher, so that dvc.yaml's commands, which DVC hashes, stay what they are.
+"""
+
+import os
+import shlex
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from datetime import timedelta
+from functools import cache
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from accelerate import PartialState
+from accelerate.utils import gather_object, reduce
+from torch import Tensor
+
+from stages.shared.errors import BadInput
+from stages.shared.running.runtime import device, fix_threads
+from stages.shared.running.work import folder_of, work_folder
+
+LAUNCHER = "DIFFMIX_LAUNCHER"
+PATIENCE = timedelta(days=7)  # a process may have much more to do than those that wait for it
+Item = TypeVar("Item")
+
+
+def launch() -> None:
+    """Hand this process over to DIFFMIX_LAUNCHER, once; or join the processes that it has started."""
+    environment = dict(os.environ)
+    command = shlex.split(
+        environment.pop(LAUNCHER, "")
+    )  # not inherited: the launched process would launch again
+    if command:
+        if shutil.which(command[0]) is None:
+            raise BadInput(
+                f"{LAUNCHER}: there is no command {command[0]!r}; install it, or unset {LAUNCHER}"
+            )
+        environment.setdefault(
+            "OMP_WAIT_POLICY", "PASSIVE"
+        )  # threads that wait must not keep others off the cores
+        module = sys.modules["__main__"].__spec__.name  # type: ignore[union-attr]
+        sys.stdout.flush()
+        os.execvpe(command[0], [*command, "-m", module, *sys.argv[1:]], environment)
+    processes()
+
+
+@cache
+def processes() -> PartialState:
+    """This process among those that were launched; the first call joins them, and takes the process's own GPU."""
+    state = PartialState(cpu=device().type == "cpu", timeout=PATIENCE)
+    if state.num_processes > 1 and device().type == "cuda" and device().index is not None:
+        raise BadInput(
+            f"DIFFMIX_DEVICE: all processes would share {device()}; unset it (CUDA_VISIBLE_DEVICES chooses)"
+        )
+    fix_threads()  # launchers and Accelerate give each process threads of their choice
+    return state
+
+
+def share(items: Sequence[Item]) -> list[Item]:
+    """This process's part; together they are all of it."""
+    state = processes()
+    return list(items[state.process_index :: state.num_processes])
+
+
+def gather(mine: dict[int, Item]) -> dict[int, Item]:
+    """All processes' entries, in the order of their keys."""
+    found = dict(gather_object(list(mine.items())))
+    return {key: found[key] for key in sorted(found)}
+
+
+def sum_gradients(parameters: Sequence[torch.nn.Parameter], loss: Tensor) -> Tensor:
+    """Replace each gradient by its sum over the processes, as one message; returns that of their losses."""
+    if processes().num_processes == 1:
+        return loss
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    parts = [*gradients, loss]
+    summed = reduce(torch.cat([part.flatten() for part in parts]), "sum").split(
+        [part.numel() for part in parts]
+    )
+    for gradient, total in zip(gradients, summed[:-1], strict=True):
+        gradient.copy_(total.view_as(gradient))
+    return summed[-1].squeeze()
+
+
+@contextmanager
+def common_folder(stage: str, key: str) -> Iterator[Path]:
+    """`work_folder` for all processes: the first one holds the lock and clears up, when the others are done."""
+    state = processes()
+    with (
+        work_folder(stage, key)
+        if state.is_main_process
+        else nullcontext(folder_of(stage, key)) as folder
+    ):
+        state.wait_for_everyone()
+        yield folder
+        state.wait_for_everyone()

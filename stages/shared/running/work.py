@@ -1,0 +1,150 @@
+"""Work in progress: a folder per result, outside DVC's outputs, so that an interrupted stage goes on.
+
+`.work/<stage>/<key>/`, where the key covers parameters, inputs, code and library versions: a changed
+strength or seed never meets an old shard.
+"""
+
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from importlib.metadata import version
+from pathlib import Path
+
+from stages.shared.errors import BadInput
+from stages.shared.params import Section
+from stages.shared.pretrained.reference import Pretrained
+
+KEPT_SECONDS = 7 * 24 * 3600  # of work that was broken off
+UNWRITABLE = tuple(map(os.strerror, (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)))
+INTERRUPTED = 130  # the shell's status of a process that Ctrl-C has ended
+LIBRARIES = ("torch", "torchvision", "diffusers", "transformers", "peft")
+
+
+def work_key(params: Section, inputs: list[Path], *settings: object) -> str:
+    """A hash of all that determines a result.
+
+    That is: parameters, inputs (of a folder all files), runtime settings that move a result's last
+    bits, the code and the libraries. Raises FileNotFoundError for an input that is not there.
+    """
+    digest = hashlib.sha256(json.dumps(params.model_dump(mode="json"), sort_keys=True).encode())
+
+    for path in [*_list_files(inputs), *_loaded_code()]:
+        with path.open("rb") as file:
+            digest.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
+
+    digest.update(" ".join([*map(version, LIBRARIES), *map(str, settings)]).encode())
+    return digest.hexdigest()[:16]
+
+
+def _list_files(paths: list[Path]) -> list[Path]:
+    """The files themselves, and those of the folders."""
+    files: list[Path] = []
+    for path in paths:
+        found = sorted(path.rglob("*")) if path.is_dir() else [path]
+        files += [file for file in found if not file.is_dir()]
+    return files
+
+
+def model_folder(model: Pretrained) -> list[Path]:
+    """The folder of a pretrained model, as an input; of a hub's model none: its parameters name its commit."""
+    return [Path(model.id)] if os.path.isdir(model.id) else []
+
+
+def _loaded_code() -> list[Path]:
+    """The files of this package that the process has imported: the stage and its shared modules."""
+    main = getattr(sys.modules["__main__"], "__file__", None)
+    names = {
+        str(module.__file__) for name, module in sys.modules.items() if name.startswith("stages.")
+    }
+    return sorted(
+        Path(name) for name in names | ({main} if main else set()) if name.endswith(".py")
+    )
+
+
+@contextmanager
+def work_folder(stage: str, key: str) -> Iterator[Path]:
+    """Open (or find again) the work folder, locked against a second run; cleared after success.
+
+    A run locks the stage in its own workspace, whose outputs it will replace, and the folder, which experiments in
+    other workspaces share by DVC_ROOT. The kernel drops the locks with the process, even on kill -9. Work that was
+    broken off stays for a week, whatever runs in between. Raises BadInput when another process holds a lock, and
+    where the disk takes nothing more; ends the process on Ctrl-C.
+    """
+    folder = folder_of(stage, key)
+    with (
+        _explained(stage, folder),
+        _locked(Path(".work") / stage / "lock", stage),
+        _locked(folder.with_suffix(".lock"), stage),
+    ):
+        _clear_old(folder.parent)
+        folder.mkdir(exist_ok=True)
+        yield folder
+        shutil.rmtree(folder, ignore_errors=True)  # done: a later run of the same starts afresh
+
+
+def folder_of(stage: str, key: str) -> Path:
+    return Path(os.environ.get("DVC_ROOT", ".")) / ".work" / stage / key
+
+
+@contextmanager
+def _explained(stage: str, folder: Path) -> Iterator[None]:
+    """Say in one line what broke the work off, of a process alone: Ctrl-C, or a disk that is full or read-only.
+
+    Libraries raise the latter as errors of any type, with the system's words.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        print(f"{stage}: interrupted; run again to go on", file=sys.stderr)
+        raise SystemExit(INTERRUPTED) from None
+    except Exception as error:
+        reason = next((words for words in UNWRITABLE if words.lower() in str(error).lower()), None)
+        if reason is None:
+            raise
+        where = getattr(error, "filename", None) or folder
+        raise BadInput(
+            f"{where}: {reason.lower()}; fix that and run again: what is finished is kept"
+        ) from None
+
+
+@contextmanager
+def _locked(path: Path, stage: str) -> Iterator[None]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BadInput(
+                f"{path}: another run of {stage} is at work; wait for it, or end it first"
+            ) from None
+        yield
+
+
+def _clear_old(home: Path) -> None:
+    """Remove work that nobody has gone on with."""
+    for folder in [path for path in home.iterdir() if path.is_dir()]:
+        with suppress(BadInput), _locked(home / f"{folder.name}.lock", home.name):
+            if time.time() - _last_change(folder) > KEPT_SECONDS:
+                shutil.rmtree(folder)
+
+
+def _last_change(folder: Path) -> float:
+    """Seconds since the epoch; now, for one that another run has just finished with."""
+    with suppress(FileNotFoundError):
+        return max(path.stat().st_mtime for path in [folder, *folder.iterdir()])
+    return time.time()
+
+
+def publish(folder: Path, output: Path) -> None:
+    """Move finished work into the stage's output folder."""
+    if output.exists():
+        shutil.rmtree(output)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    folder.replace(output)

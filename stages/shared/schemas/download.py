@@ -1,0 +1,83 @@
+"""Parameters of the stage download."""
+
+import os
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from stages.shared.errors import BadInput
+from stages.shared.params import Section
+from stages.shared.pretrained.reference import COMMIT
+
+
+class Toybirds(Section):
+    train_per_class: int = Field(ge=1)
+    test_per_class: int = Field(ge=1)
+    ood_per_group: int = Field(ge=1)
+    bias: float = Field(ge=0, le=1)
+
+
+class Folder(Section):
+    path: str
+    test_share: float = Field(gt=0, lt=1)
+
+
+class Hub(Section):
+    id: str | None
+    revision: str | None
+    image: str | None
+    label: str | None
+    train: str | None
+    test: str | None
+
+    @field_validator("revision")
+    @classmethod
+    def check_revision(cls, revision: str | None) -> str | None:
+        if revision is not None and not COMMIT.fullmatch(revision):
+            raise ValueError("a branch or a tag moves; give the 40 hex digits of a commit")
+        return revision
+
+
+class Data(Section):
+    name: Literal[
+        "toybirds", "folder", "cub", "aircraft", "flowers", "dogs", "cars", "pascal", "hub"
+    ]
+    metaclass: str = Field(pattern=r"^\S+( \S+)*$")  # words, for a prompt
+    url: str | None = Field(pattern=r"^https?://\S+$")
+    archive: str | None
+    waterbirds: bool
+    toybirds: Toybirds
+    folder: Folder
+    hub: Hub
+
+    @model_validator(mode="after")
+    def check_source(self) -> Self:
+        if self.waterbirds and self.name != "cub":
+            raise ValueError(
+                f"waterbirds are species of cub, not of {self.name}; set it to false, or name to cub"
+            )
+        missing = [name for name, value in self.hub if value is None]
+        if self.name == "hub" and missing:
+            raise ValueError(
+                f"hub.{missing[0]} is null; a dataset of the hub needs id, revision, columns and splits"
+            )
+        return self
+
+
+class Params(Section):
+    data: Data
+
+
+def find_photos(path: str) -> Path:
+    """The folder, from the workspace's root, as DVC hashes it. Raises BadInput where there is none.
+
+    `check` calls this, too: DVC's own words for a missing dependency are raw.
+    """
+    root = Path(path)
+    if not os.path.isdir(root):  # unlike Path.is_dir, says no to a name that is too long
+        raise BadInput(
+            f"params.yaml: data.folder.path: there is no folder {root}; name the one with your photos (without ~, "
+            "which is the shell's), or data/photos"
+        )
+    return root

@@ -1,0 +1,23 @@
+"""Parameters of the stage finetune."""
+
+from pydantic import Field
+
+from stages.shared.params import Section
+from stages.shared.pretrained.reference import Pretrained
+
+
+class Finetune(Section):
+    lora_rank: int = Field(ge=1)
+    learning_rate: float = Field(gt=0)
+    token_learning_rate: float = Field(gt=0)
+    weight_decay: float = Field(ge=0)
+    steps: int = Field(ge=1)
+    batch: int = Field(ge=1)
+    class_balanced: bool
+    resolution: int = Field(ge=8)
+
+
+class Params(Section):
+    seed: int = Field(ge=0)
+    base: Pretrained
+    finetune: Finetune

@@ -1,0 +1,91 @@
+"""Parameters of the stage method, and the method that they name."""
+
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from stages.shared.methods import (
+    METHODS,
+    Criterion,
+    Method,
+    Name,
+    Strategy,
+    learns_lora,
+    learns_tokens,
+)
+from stages.shared.params import Section
+
+Strength = Annotated[float, Field(gt=0, le=1)]
+FIXED_STRENGTH = ("real-guidance", "da-fusion")  # names that stand for their strengths
+
+
+class Finetune(Section):
+    strategy: Strategy | None
+
+
+class Synth(Section):
+    strength: list[Strength] | None = Field(min_length=1)
+
+
+class Filter(Section):
+    criterion: Criterion | None
+
+
+class Params(Section):
+    method: Name
+    finetune: Finetune
+    synth: Synth
+    filter: Filter
+
+    @model_validator(mode="after")
+    def check_strategy(self) -> "Params":
+        """Whether a method learns is in its name, and da-fusion's is Textual Inversion alone."""
+        own, chosen = METHODS[self.method].strategy, self.finetune.strategy
+        if chosen and learns(chosen) != learns(own):
+            other = "real-*" if learns(own) else "diff-*"
+            raise ValueError(
+                f"{self.method} does not go with finetune.strategy {chosen}; set it to null, or take {other}"
+            )
+        if chosen and self.method == "da-fusion" and chosen != own:
+            raise ValueError(f"da-fusion is {own} by definition; set finetune.strategy to null")
+        return self
+
+    @model_validator(mode="after")
+    def check_criterion(self) -> "Params":
+        """What CLIP looks for tells Real-filtering from Real-Gen."""
+        method, chosen = METHODS[self.method], self.filter.criterion
+        if chosen and method.mode == "gen" and chosen != method.criterion:
+            other = "real-gen" if self.method == "real-filtering" else "real-filtering"
+            raise ValueError(
+                f"{self.method} filters by {method.criterion}; set that to null, or take {other}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def check_strength(self) -> "Params":
+        """A -gen method has none, and some have strengths of their own."""
+        if self.synth.strength and METHODS[self.method].mode == "gen":
+            raise ValueError(
+                f"{self.method} starts from noise and has no strength; set synth.strength to null"
+            )
+        if self.synth.strength and self.method in FIXED_STRENGTH:
+            aug = "real-aug" if self.method == "real-guidance" else "diff-aug"
+            raise ValueError(
+                f"{self.method} has strengths of its own; set synth.strength to null, or take {aug}"
+            )
+        return self
+
+
+def learns(strategy: Strategy) -> bool:
+    return learns_tokens(strategy) or learns_lora(strategy)
+
+
+def resolve(params: Params) -> Method:
+    """The method with the overrides of params.yaml."""
+    method = METHODS[params.method]
+    return Method(
+        params.finetune.strategy or method.strategy,
+        method.mode,
+        tuple(params.synth.strength or method.strength),
+        params.filter.criterion or method.criterion,
+    )

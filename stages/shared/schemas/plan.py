@@ -1,0 +1,44 @@
+"""Parameters of the stage plan."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from stages.shared.errors import BadInput
+from stages.shared.methods import Mode
+from stages.shared.params import Section
+from stages.shared.pretrained.reference import Pretrained
+
+
+class Subset(Section):
+    mode: Literal["full", "few-shot", "long-tail"]
+
+
+class Synth(Section):
+    multiplier: float = Field(gt=0)
+    referable_classes: int | None = Field(ge=1)
+    pairing: Literal["any", "adjacent"]
+
+    @model_validator(mode="after")
+    def check_pairing(self) -> "Synth":
+        if self.pairing == "adjacent" and self.referable_classes is None:
+            raise ValueError(
+                "pairing adjacent needs a number of neighbours; set synth.referable_classes"
+            )
+        return self
+
+
+class Params(Section):
+    seed: int = Field(ge=0)
+    subset: Subset
+    synth: Synth
+    clip: Pretrained
+
+
+def check_choice(mode: Mode, synth: Synth) -> None:
+    """Raises BadInput for a choice of other classes in a mode that refers to none."""
+    if mode != "mix" and synth.referable_classes is not None:
+        raise BadInput(
+            f"params.yaml: synth.referable_classes: mode {mode} takes no reference from another class; "
+            "set it to null, or take a -mix method"
+        )

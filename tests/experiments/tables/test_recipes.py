@@ -1,0 +1,267 @@
+"""Tables of experiments: what their files say, and how their rows become DVC experiments."""
+
+import copy
+import json
+import shutil
+
+import pytest
+import yaml
+from dvc.utils.hydra import apply_overrides
+
+from experiments.run import announce, jobs
+from experiments.running import queue
+from experiments.running.overrides import overrides
+from experiments.running.plans import marks, plan, serving, spent
+from experiments.running.queue import Entry
+from experiments.running.results import (
+    Record,
+    find,
+    lacking,
+    record,
+    recorded,
+    render,
+    show_printed,
+)
+from experiments.tables.recipes import FOLDER, Case, Table, cases, parse, read_preset, read_table
+from stages.shared.errors import BadInput
+from tests.support.closure import ROOT
+
+TABLES = [
+    "arms",
+    "beyond",
+    "fig10",
+    "fig6",
+    "fig7a",
+    "fig7b",
+    "methods",
+    *(f"table{number}" for number in range(1, 7)),
+]
+PRESET = read_preset("toybirds")
+
+
+def case_of(table: str, name: str) -> Case:
+    return next(case for case in cases(table, PRESET) if case.name == name)
+
+
+BEFORE = {
+    "a": {"text": "x", "none": None, "list": [1], "number": 1, "gone": 1},
+    "arms": {"b-c": {"p": 0.5}, "d": {}},
+}
+AFTER = {
+    "a": {
+        "text": 'it\'s [a], {b}: "c" = d\\',
+        "none": ["n-2", None, True],
+        "list": None,
+        "number": 0.0001,
+    },
+    "arms": {
+        "b-c": {"p": 0.25, "word": "null"},
+        "new-arm": {"mix": "none", "p": 1.0, "flag": False, "q": -3},
+    },
+}
+
+
+def test_overrides_turn_one_file_into_the_other_by_dvcs_own_hand(tmp_path):
+    path = tmp_path / "params.yaml"
+    path.write_text(yaml.safe_dump(BEFORE))
+    apply_overrides(path, list(overrides(BEFORE, AFTER)))
+    assert yaml.safe_load(path.read_text()) == AFTER
+
+
+def test_equal_parameters_need_no_override():
+    assert list(overrides(AFTER, copy.deepcopy(AFTER))) == []
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_every_rows_overrides_give_its_parameters(table, tmp_path):
+    for number, case in enumerate(
+        {json.dumps(case.params): case for case in cases(table, PRESET)}.values()
+    ):
+        path = tmp_path / f"{number}.yaml"
+        shutil.copy(ROOT / "params.yaml", path)
+        apply_overrides(path, list(overrides(yaml.safe_load(path.read_text()), case.params)))
+        assert yaml.safe_load(path.read_text()) == case.params
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_every_row_has_parameters_that_the_stages_accept(table):
+    from stages.check import check
+
+    for case in cases(table, PRESET):
+        check(case.params)
+
+
+def test_every_file_is_tested():
+    assert sorted([*TABLES, "claims", "table11"]) == sorted(
+        path.stem for path in FOLDER.glob("*.yaml")
+    )
+
+
+def test_a_table_adds_an_arm_and_leaves_the_presets_own_as_it_is():
+    own = copy.deepcopy(PRESET)
+    own["arms"]["real"]["mixup"] = {"mix": "mixup", "mix_probability": 0.3, "reweight": "none"}
+    probabilities = [
+        case.params["arms"]["real"]["mixup"]["mix_probability"]
+        for preset in (PRESET, own)
+        for case in cases("table1", preset, ["Mixup"])
+    ]
+    assert probabilities == [0.5, 0.3]
+
+
+def test_rows_with_equal_parameters_share_an_experiment():
+    experiments = plan(cases("table1", PRESET), needed_stages(), PRESET)
+    assert (
+        len(experiments) == 4
+    )  # baseline, CutMix, Mixup and both Diff-Mix; Real-filtering; Real-guidance; DA-Fusion
+    assert experiments[0].name == f"table1-baseline-{experiments[0].mark}"
+    assert "arms.synthetic.diffmix.p=0.1" in experiments[0].overrides
+
+
+def needed_stages() -> dict:
+    return {
+        name: {"cmd": name, "params": ["synth.gamma", "method"]} for name in ("evaluate", "assess")
+    }
+
+
+def test_an_experiment_with_more_targets_serves_a_row_that_needs_fewer():
+    more, fewer = (
+        case_of("beyond", "12 steps"),
+        case_of("beyond", "12 steps")._replace(targets=("evaluate",)),
+    )
+    (experiment,) = plan([more, fewer], needed_stages(), PRESET)
+    assert experiment.targets == ("assess", "evaluate")
+    assert serving(fewer, needed_stages(), {experiment.mark}) == experiment.mark
+    assert serving(more, needed_stages(), marks(fewer, needed_stages())[:1]) is None
+
+
+@pytest.mark.parametrize(
+    ("table", "name", "column", "printed"),
+    [
+        ("table1", "Diff-Mix", "RN50 Aircraft", 90.25),
+        ("table1", "Real-filtering", "RN50 average", 91.22),
+        ("table1", "Diff-Mix + CutMix", "ViT average", 92.46),
+        ("table2", "IF=100 CMO + DRW", "Few", 14.66),
+        ("table2", "IF=50 Diff-Mix", "All", 58.19),
+        ("table3", "IF=100 Diff-Mix", "Few", 78.41),
+        ("table3", "IF=10 CE", "All", 95.07),
+        ("table4", "Diff-Mix", "waterbird on land", 63.24),
+        ("table5", "5-shot Diff-Gen DB", "FID", 19.55),
+        ("table5", "all-shot Diff-Mix TI + DB", "accuracy", 82.85),
+        ("table6", "5-shot s=0.5 gamma=1.5", "gain", -4.5),
+        ("table6", "all-shot s=0.9 gamma=0.1", "gain", 0.84),
+    ],
+)
+def test_printed_numbers_are_the_papers(table, name, column, printed):
+    assert case_of(table, name).paper[column] == printed
+
+
+def test_table_6_holds_all_printed_gains():
+    assert sum("gain" in case.paper for case in cases("table6", PRESET)) == 36
+
+
+def test_rows_are_chosen_by_pattern():
+    assert len(cases("fig6", PRESET, ["5-shot Diff-Mix *"])) == 6
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"set": {"synth.gama": 1}}, "synth.gama is no parameter"),
+        ({"arms": ["baseline", "cutmx"]}, "no arm 'cutmx'"),
+        ({"arm": "cutmix"}, "arm 'cutmix' is not among its arms"),
+        ({"rows": [{"name": "a"}, {"name": "a"}]}, "'a' appears twice"),
+        ({"paper": {"b": {}}}, "no row 'b'"),
+    ],
+)
+def test_a_mistake_in_a_file_is_named(changes, message, monkeypatch):
+    tree = {
+        "title": "T",
+        "arms": ["baseline", "diffmix"],
+        "arm": "diffmix",
+        "targets": ["evaluate"],
+        "columns": {},
+    }
+    table = parse(Table, tree | {"rows": [{"name": "a"}]} | changes, "t")
+    monkeypatch.setattr("experiments.tables.recipes.read_table", lambda name: table)
+    with pytest.raises(BadInput, match=message):
+        cases("t", PRESET)
+
+
+def test_an_unknown_preset_is_refused():
+    with pytest.raises(
+        BadInput, match=r"PRESET: there is no presets/moon\.yaml; take one of .*toybirds"
+    ):
+        read_preset("moon")
+
+
+def test_a_number_comes_with_what_stands_beside_it():
+    metrics = {
+        "arms": {"a": {"top1": 70.5, "top1_std": 1.5}},
+        "gain": {"a": {"top1": 2.0, "top1_ci": [1.0, 3.0]}},
+    }
+    assert find(metrics, "arms.a.top1") == {"value": 70.5, "deviation": 1.5}
+    assert find(metrics, "gain.a.top1") == {"value": 2.0, "interval": [1.0, 3.0]}
+    assert find(metrics, "gain.baseline.top1") is None
+
+
+def test_a_table_without_experiments_says_missing_and_shows_the_papers_numbers():
+    table, case = read_table("table5"), case_of("table5", "5-shot Diff-Gen TI")
+    page = render(table, [record(case, table.columns, needed_stages(), {}, {}, {})], "toybirds", 3)
+    assert "| 5-shot Diff-Gen TI | missing | missing | missing | 18.26 |" in page
+
+
+def test_a_row_recorded_earlier_stands_where_its_experiment_is_absent(tmp_path):
+    table, case = read_table("table5"), case_of("table5", "5-shot Diff-Mix TI")
+    own = marks(case, needed_stages())[0]
+    measured = {
+        "measured": {"accuracy": {"value": 50.0}},
+        "experiment": "x",
+        "fingerprint": own,
+        "seconds": 1.0,
+    }
+    path = tmp_path / "table5.json"
+    path.write_text(json.dumps({"columns": table.columns, "rows": [measured | {"arm": "diffmix"}]}))
+    row = record(case, table.columns, needed_stages(), {}, recorded(path, table.columns), {})
+    assert row == measured | {"name": case.name, "arm": "diffmix", "paper": case.paper}
+    assert recorded(path, {"other": "evaluate arms"}) == {}
+
+
+def test_a_record_of_another_arm_does_not_serve_a_row():
+    one = case_of("table1", "Diff-Mix")
+    other = case_of("table1", "CutMix")  # of the same experiment
+    earlier: dict[str, dict[str, Record]] = {marks(one, needed_stages())[0]: {one.arm: {}}}
+    assert lacking([one, other], needed_stages(), {}, earlier) == [other]
+    assert lacking([one, other], needed_stages(), dict.fromkeys(earlier, "ref"), earlier) == []
+
+
+def test_minutes_are_those_of_the_experiments_not_of_the_rows():
+    chosen = cases("table1", PRESET)
+    first, second, *_ = [experiment.mark for experiment in plan(chosen, needed_stages(), PRESET)]
+    cost = spent(chosen, needed_stages(), {first: 90.0, second: 60.0, "another0": 600.0})
+    assert str(cost) == "4 experiments (of which 2 have no time), 2.5 min in all"
+
+
+def test_what_waits_in_the_queue_before_the_rows_is_told(monkeypatch, capsys):
+    chosen = cases("table1", PRESET)
+    own, *_ = [experiment.mark for experiment in plan(chosen, needed_stages(), PRESET)]
+    states = {own: "Queued", "aaaaaaaa": "Queued", "bbbbbbbb": "Failed"}
+    monkeypatch.setattr(
+        queue, "entries", lambda: {mark: Entry("", state, False) for mark, state in states.items()}
+    )
+    announce(chosen, chosen, needed_stages())
+    assert (
+        "1 others wait in DVC's queue before these; `dvc queue remove --queued`"
+        in capsys.readouterr().out
+    )
+
+
+@pytest.mark.parametrize(("number", "text"), [(91.4, "91.40"), (2957, "2,957"), (None, "")])
+def test_printed_numbers_look_as_in_the_paper(number, text):
+    assert show_printed(number) == text
+
+
+@pytest.mark.parametrize("text", ["0", "two", "-1", "²"])
+def test_a_number_of_jobs_that_is_none_is_refused(text, monkeypatch):
+    monkeypatch.setenv("JOBS", text)
+    with pytest.raises(BadInput, match=r"JOBS: .* is not a number of at least 1"):
+        jobs()

@@ -1,0 +1,189 @@
+"""`python -m experiments.run` in a small project of its own: DVC's queue, interruption, a fresh clone, the claims."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.support import small_project
+from tests.support.closure import ROOT
+from tests.support.experiments_project import FILES
+
+HOLD: dict[str, str] = {}  # the file for which the slow experiment waits
+
+
+def call(folder: Path, *command: str, status: int = 0) -> str:
+    return small_project.run(folder, *command, status=status, **HOLD)
+
+
+def run(folder: Path, *words: str, status: int = 0) -> str:
+    return call(folder, sys.executable, "-m", "experiments.run", *words, status=status)
+
+
+def table(folder: Path, name: str) -> dict[str, dict]:
+    """A table's rows by name."""
+    return {
+        row["name"]: row
+        for row in json.loads((folder / f"metrics/paper/{name}.json").read_text())["rows"]
+    }
+
+
+def refs(folder: Path) -> list[str]:
+    """The names of the experiments that are there."""
+    names = call(folder, "git", "for-each-ref", "--format=%(refname)", "refs/exps").split()
+    return [name.split("/")[-1] for name in names if "celery" not in name]
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory) -> Path:
+    """A repository whose stages are tiny, with this project's experiments/*.py and shared modules."""
+    folder = tmp_path_factory.mktemp("experiments")
+    HOLD["HOLD"] = str(tmp_path_factory.mktemp("hold") / "hold")
+    for name, text in FILES.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text.lstrip())
+    shutil.copytree(
+        ROOT / "stages/shared",
+        folder / "stages/shared",
+        ignore=shutil.ignore_patterns("__pycache__"),
+    )
+    for path in [*(ROOT / "experiments").rglob("*.py"), ROOT / "stages/__init__.py"]:
+        (folder / path.relative_to(ROOT)).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, folder / path.relative_to(ROOT))
+    shutil.copy(folder / "presets/toybirds.yaml", folder / "params.yaml")
+    call(folder, "git", "init", "-q")
+    call(folder, "dvc", "init", "-q")
+    call(folder, "git", "add", "-A")
+    call(folder, "git", "commit", "-qm", "tiny")
+    return folder
+
+
+@contextmanager
+def changed(path: Path) -> Iterator[None]:
+    """A comment more, for a while."""
+    text = path.read_text()
+    path.write_text(text + "\n# changed\n")
+    yield
+    path.write_text(text)
+
+
+@pytest.fixture(scope="module")
+def dry(project) -> tuple[str, list[str]]:
+    """What a dry call for table One says, and the experiments that it leaves."""
+    return run(project, "one", "--dry"), refs(project)
+
+
+@pytest.fixture(scope="module")
+def first(project, dry) -> str:
+    """What the first call for table One says."""
+    return run(project, "one", status=1)
+
+
+@pytest.fixture(scope="module")
+def interrupted(project, first) -> str:
+    """A call for table Two, broken off and made again; the first line of what the second one says."""
+    hold, command = Path(HOLD["HOLD"]), [sys.executable, "-u", "-m", "experiments.run", "two"]
+    hold.touch()
+    environment = small_project.environment() | HOLD
+    began = subprocess.Popen(command, cwd=project, env=environment)
+    deadline = time.monotonic() + 60
+    while "Running" not in call(project, "dvc", "queue", "status") and time.monotonic() < deadline:
+        time.sleep(0.5)
+    began.send_signal(signal.SIGINT)
+    assert began.wait(60) == 130
+    again = subprocess.Popen(
+        command, cwd=project, env=environment, stdout=subprocess.PIPE, text=True
+    )
+    said = again.stdout.readline()
+    hold.unlink()
+    assert again.wait(120) == 0
+    return said
+
+
+@pytest.fixture(scope="module")
+def claims(project, interrupted) -> dict:
+    """metrics/claims.json of One's and Two's experiments."""
+    run(project, "claims")
+    return json.loads((project / "metrics/claims.json").read_text())
+
+
+def test_the_plan_is_printed_and_nothing_runs(dry):
+    said, left = dry
+    assert "4 rows, 3 experiments: 0 are there, 3 to run" in said
+    assert left == []
+
+
+def test_rows_are_measured_at_their_experiments(project, first):
+    rows = table(project, "one")
+    assert [
+        rows[name]["measured"]["top-1"]["value"] for name in ("baseline", "Diff-Mix", "more")
+    ] == [25.0, 50.0, 75.0]
+    assert rows["more"]["measured"]["gain"] == {"value": 50.0, "interval": [1, 2]}
+    assert rows["baseline"]["experiment"] == rows["Diff-Mix"]["experiment"]
+
+
+def test_a_failed_row_shows_its_log_and_is_missing_while_the_others_go_on(project, first):
+    assert "stopped on purpose" in first
+    assert table(project, "one")["broken"]["measured"] is None
+    assert len(refs(project)) == 2
+    assert "| broken | missing | missing |  |" in (project / "metrics/paper/one.md").read_text()
+
+
+def test_what_is_there_is_not_run_again(project, first):
+    output = run(project, "one", "baseline", "more")
+    assert "2 rows, 2 experiments: 2 are there, 0 to run" in output
+    assert len(refs(project)) == 2
+
+
+def test_an_interrupted_call_goes_on_and_shares_what_another_table_ran(project, interrupted):
+    assert interrupted == "2 rows, 2 experiments: 1 are there, 1 to run\n"
+    rows = table(project, "two")
+    assert rows["slow"]["measured"]["faithfulness"] == {"value": 62.5}
+    assert rows["again"]["experiment"] == table(project, "one")["Diff-Mix"]["experiment"]
+    assert sum(name.startswith("two-slow") for name in refs(project)) == 1
+
+
+def test_columns_of_a_target_that_a_row_did_not_run_stay_empty(project, interrupted):
+    assert "faithfulness" not in table(project, "two")["again"]["measured"]
+
+
+def test_claims_are_measured_across_experiments(claims):
+    found = claims["claims"]
+    assert [part["difference"][0] for part in found["a"]["parts"]] == [
+        50.0,
+        37.5,
+    ]  # 75 - 25; 75 - (50 + 25) / 2
+    assert [claim["verdict"] for claim in found.values()] == ["holds", "holds"]
+    assert claims["experiments"] == 3  # two of One, and Two's slow
+
+
+def test_a_changed_file_is_refused_before_anything_is_queued(project, first):
+    with changed(project / "stages/tiny.py"):
+        output = run(project, "one", "more", status=1)
+    assert "stages/tiny.py: differs from the last commit; commit (or stash) first" in output
+
+
+def test_a_change_that_no_result_depends_on_is_not_refused(project, first):
+    """And the experiments' minutes are told at the end."""
+    with changed(project / ".gitignore"):
+        output = run(project, "one", "broken", status=1)
+    assert "stopped on purpose" in output
+    assert "1 experiments (of which 1 have no time), 0 min in all" in output
+
+
+def test_a_fresh_clone_has_the_recorded_rows_and_claims(project, claims, tmp_path):
+    call(project, "git", "add", "-A")
+    call(project, "git", "commit", "-qm", "results")
+    call(tmp_path, "git", "clone", "-q", str(project), "clone")
+    clone = tmp_path / "clone"
+    assert refs(clone) == []
+    assert "1 to run\n  one-broken" in run(clone, "one", "--dry")
+    assert "0 to run" in run(clone, "claims")
+    assert call(clone, "git", "status", "--porcelain") == ""

@@ -1,0 +1,109 @@
+"""A disk that takes nothing more: one line, and what was finished before is kept."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from stages.shared.errors import BadInput
+from stages.shared.running.checkpoint import save_checkpoint
+from stages.shared.running.work import work_folder
+from stages.shared.tables import write_shard
+from stages.synthesize import make_shard
+
+FULL = Path("/dev/full")  # every write to it fails as on a full disk
+NOBODY = 65534
+
+needs_full = pytest.mark.skipif(not FULL.exists(), reason="/dev/full is Linux's")
+
+
+@pytest.fixture(autouse=True)
+def root(tmp_path, monkeypatch) -> Path:
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def rows(first: int) -> pd.DataFrame:
+    return pd.DataFrame({"key": [f"{first + row:08d}" for row in range(3)], "target_label": 0})
+
+
+def make(part: pd.DataFrame) -> list[bytes]:
+    return [bytes(100_000) for _ in part["key"]]
+
+
+def run_out_of_space() -> None:
+    with work_folder("synthesize", "mark") as work:
+        (work / "result").mkdir()
+        make_shard(work, "shard-00000.tar", rows(0), make)
+        (work / "shard-00001.tar.new").symlink_to(FULL)
+        make_shard(work, "shard-00001.tar", rows(3), make)
+
+
+@needs_full
+def test_a_disk_that_fills_up_in_a_shard_keeps_the_shards_before_it():
+    with pytest.raises(
+        BadInput, match=r"no space left on device; fix that and run again: what is finished is kept"
+    ):
+        run_out_of_space()
+    with work_folder("synthesize", "mark") as work:
+        assert (work / "shard-00000.tar.csv").exists()
+        assert not (work / "shard-00001.tar.csv").exists()
+        assert not (work / "result/shard-00001.tar").exists()
+
+
+def write_tar(path: Path) -> None:
+    write_shard(path, [("a.png", bytes(100_000))])
+
+
+def write_csv(path: Path) -> None:
+    pd.DataFrame({"a": range(100_000)}).to_csv(path)
+
+
+def write_checkpoint(path: Path) -> None:
+    path.rename(path.with_suffix(".new"))
+    save_checkpoint({"a": torch.zeros(100_000)}, path)
+
+
+def write_in_vain(write: Callable[[Path], None]) -> None:
+    with work_folder("train", "mark") as work:
+        (work / "out").symlink_to(FULL)
+        write(work / "out")
+
+
+@needs_full
+@pytest.mark.parametrize("write", [write_tar, write_csv, write_checkpoint])
+def test_whatever_is_written_a_full_disk_is_one_line(write):
+    with pytest.raises(BadInput, match="no space left on device") as error:
+        write_in_vain(write)
+    assert len(str(error.value).splitlines()) == 1
+
+
+@contextmanager
+def without_rights(folder: Path) -> Iterator[None]:
+    """Root may write everywhere, so that it has to be somebody else."""
+    folder.chmod(0o555)
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        if root:
+            os.seteuid(0)
+        folder.chmod(0o755)
+
+
+def test_a_folder_that_may_not_be_written_to_is_one_line(root):
+    refused = pytest.raises(BadInput, match="permission denied; fix that and run again")
+    with refused, without_rights(root), work_folder("train", "mark"):
+        pass
+
+
+def test_other_errors_keep_their_traceback():
+    with pytest.raises(FileNotFoundError), work_folder("train", "mark") as work:
+        (work / "nowhere").read_text()

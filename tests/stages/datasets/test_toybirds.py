@@ -1,0 +1,115 @@
+"""The Toybirds world: biased where it says so, balanced where it says so, the same at every drawing."""
+
+from collections import Counter
+from itertools import combinations, product
+
+import numpy as np
+import pytest
+
+from stages.datasets.toybirds import tables
+from stages.datasets.toybirds.drawing import SPECIES, random_bird, render
+from stages.datasets.toybirds.tables import SIZE, SPLITS, draw, draw_toybirds, render_species, scene
+from stages.shared.schemas.download import Toybirds
+
+SMALL = Toybirds(train_per_class=2, test_per_class=1, ood_per_group=12, bias=0.95)
+
+
+def is_water(image: np.ndarray) -> bool:
+    """By the ground's lowest row: water is more blue than red and green, grass and sand are less."""
+    red, green, blue = np.median(image[-1].astype(int), axis=0)
+    return 2 * blue > red + green
+
+
+def test_the_share_in_the_own_habitat_is_the_bias():
+    scenes = [scene("train", index, 0.95) for index in range(4000)]
+    share = np.mean([each.habitat == SPECIES[each.label].habitat for each in scenes])
+    assert abs(share - 0.95) < 4 * np.sqrt(0.95 * 0.05 / 4000)
+
+
+@pytest.mark.parametrize("bias", [0.0, 1.0])
+def test_the_extremes_of_the_bias_are_exact(bias):
+    scenes = [scene("test", index, bias) for index in range(200)]
+    assert {each.habitat == SPECIES[each.label].habitat for each in scenes} == {bias == 1.0}
+
+
+def test_the_picture_shows_the_habitat_that_the_scene_names():
+    for index in range(100):
+        assert is_water(draw("train", index, 0.5)[0]) == (
+            scene("train", index, 0.5).habitat == "water"
+        )
+
+
+def test_ood_groups_are_balanced_and_so_are_their_species():
+    rows = draw_toybirds(SMALL).splits["ood"].rows
+    names = {f"{home}bird_{place}" for home, place in product(("water", "land"), repeat=2)}
+    assert Counter(rows["group"]) == dict.fromkeys(names, 12)
+    assert set(rows.groupby(["group", "label"]).size()) == {2}  # 12 images over 6 species
+    for group, label in zip(rows["group"], rows["label"], strict=True):
+        assert group.startswith(f"{SPECIES[label].habitat}bird_")
+
+
+def test_every_class_has_its_share_of_train_and_test():
+    splits = draw_toybirds(SMALL).splits
+    assert splits["train"].rows["label"].value_counts().to_dict() == dict.fromkeys(range(12), 2)
+    assert splits["test"].rows["label"].value_counts().to_dict() == dict.fromkeys(range(12), 1)
+
+
+def test_the_same_draw_is_the_same_bytes_and_a_larger_split_begins_with_the_smaller():
+    small = list(draw_toybirds(SMALL).splits["train"].images)
+    larger = SMALL.model_copy(update={"train_per_class": 3})
+    assert list(draw_toybirds(larger).splits["train"].images)[: len(small)] == small
+    assert len(set(small)) == len(small)
+
+
+def test_splits_share_no_image():
+    splits = draw_toybirds(SMALL).splits
+    images = [image for name in SPLITS for image in splits[name].images]
+    assert len(set(images)) == len(images) == 24 + 12 + 48
+
+
+def test_the_mask_is_where_a_bird_changes_the_empty_scene():
+    # with the bird left out, the same generator draws the same ground: only the light, drawn last, differs
+    bird, mask = render(SPECIES[0].bird, "land", np.random.default_rng(5), SIZE)
+    empty, nothing = render(None, "land", np.random.default_rng(5), SIZE)
+    ratio = bird[~mask].astype(float).sum(axis=0) / empty[~mask].sum(axis=0)
+    changed = np.abs(bird - empty * ratio).max(axis=2) > 40
+    assert not nothing.any()
+    assert 0.1 < mask.mean() < 0.5
+    assert (changed & ~mask).sum() <= 0.1 * mask.sum()  # a rim of half-covered pixels
+    assert (changed & mask).sum() > 0.6 * mask.sum()
+
+
+def test_a_training_image_and_its_mask_are_one_drawing(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(
+        tables, "draw", lambda split, index, bias: drawn.append(index) or draw(split, index, bias)
+    )
+    splits = draw_toybirds(SMALL).splits
+    assert len(list(splits["train"].images)) == len(list(splits["masks"].images)) == 24
+    assert drawn == list(range(24))
+
+
+def test_rendered_species_stand_in_turn_on_water_and_on_land():
+    images, labels = render_species(24, seed=1)
+    assert labels.tolist() == [*range(12), *range(12)]
+    assert images.shape == (24, SIZE, SIZE, 3)
+    assert {is_water(image) for image in images} == {True, False}
+
+
+def test_species_differ_from_each_other_in_looks_and_in_the_picture():
+    pictures = [
+        render(each.bird, "water", np.random.default_rng(1), SIZE)[0].astype(int)
+        for each in SPECIES
+    ]
+    for one, other in combinations(range(len(SPECIES)), 2):
+        assert SPECIES[one].bird != SPECIES[other].bird
+        assert (np.abs(pictures[one] - pictures[other]).max(axis=2) > 40).sum() >= 10
+
+
+def test_half_of_the_species_are_waterbirds():
+    assert Counter(species.habitat for species in SPECIES) == {"water": 6, "land": 6}
+
+
+def test_pretraining_never_sees_a_species():
+    rng = np.random.default_rng(0)
+    assert not {random_bird(rng) for _ in range(3000)} & {species.bird for species in SPECIES}

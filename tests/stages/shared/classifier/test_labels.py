@@ -1,0 +1,90 @@
+"""Eq. 3, CLIP as the annotator, and label smoothing."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from transformers import CLIPModel, CLIPProcessor
+
+from stages.shared.classifier.labels import clip_labels, smooth, soft_labels, target_labels
+from stages.shared.errors import BadInput
+from stages.shared.pretrained.reference import Pretrained
+from stages.shared.tables import Table
+from tests.conftest import CLIP
+
+
+def table_of(source: list[int], target: list[int], strength: list[float]) -> pd.DataFrame:
+    return pd.DataFrame({"source_label": source, "target_label": target, "strength": strength})
+
+
+def label(source: int, target: int, strength: float, gamma: float) -> list[float]:
+    return soft_labels(table_of([source], [target], [strength]), gamma, [strength], 3)[0].tolist()
+
+
+@pytest.mark.parametrize(
+    ("gamma", "of_source", "of_target"), [(0.1, 0.04, 0.96), (0.5, 0.16, 0.84)]
+)
+def test_the_two_worked_labels_of_table_6(gamma, of_source, of_target):
+    assert label(2, 0, 0.7, gamma) == pytest.approx([of_target, 0, of_source], abs=0.005)
+
+
+def test_gamma_zero_is_all_target():
+    assert label(0, 1, 0.5, 0.0) == [0, 1, 0]
+
+
+def test_the_same_class_on_both_sides_is_one_hot():
+    assert label(1, 1, 0.5, 1.0) == [0, 1, 0]
+
+
+def test_an_image_without_reference_is_all_target():
+    assert label(-1, 2, 0.7, 0.5) == [0, 0, 1]
+
+
+def test_rows_do_not_mix_and_each_strength_takes_its_gamma():
+    rows = table_of([0, 1], [1, 2], [0.81, 0.25])
+    labels = soft_labels(rows, [1.0, 0.5], [0.25, 0.81], 3)  # 0.81^0.5 = 0.9, 0.25^1 = 0.25
+    torch.testing.assert_close(labels, torch.tensor([[0.1, 0.9, 0.0], [0.0, 0.75, 0.25]]))
+
+
+def test_a_gamma_too_few_is_refused():
+    with pytest.raises(BadInput, match=r"synth\.gamma: has 1 numbers for 2 strengths"):
+        soft_labels(table_of([0, 1], [1, 2], [0.25, 0.81]), [0.5], [0.25, 0.81], 3)
+
+
+def test_target_labels_leave_the_source_out():
+    assert target_labels(table_of([0, 1], [1, 2], [0.25, 0.81]), 3).tolist() == [
+        [0, 1, 0],
+        [0, 0, 1],
+    ]
+
+
+@pytest.fixture
+def embeddings(table) -> tuple[np.ndarray, float]:
+    """The six birds as transformers' own forward pass sees them, of unit length, and CLIP's scale."""
+    model, processor = (
+        CLIPModel.from_pretrained(CLIP, dtype=torch.float32),
+        CLIPProcessor.from_pretrained(CLIP),
+    )
+    images = [table.image(row) for row in range(len(table))]
+    with torch.no_grad():
+        seen = model(
+            **processor(text=["a bird"], images=images, return_tensors="pt")
+        ).image_embeds.numpy()
+        return seen / np.linalg.norm(seen, axis=1, keepdims=True), float(model.logit_scale.exp())
+
+
+def test_clip_labels_are_the_softmax_over_the_classes_prototypes(table, embeddings):
+    """Real: the first five birds of classes 0, 0, 1, 1, 2; to be labelled: all but the first."""
+    seen, scale = embeddings
+    real, made = Table(table.folder, table.rows.iloc[:5]), Table(table.folder, table.rows.iloc[1:])
+    means = np.stack([seen[0] + seen[1], seen[2] + seen[3], seen[4]])
+    powers = np.exp(scale * seen[1:] @ (means / np.linalg.norm(means, axis=1, keepdims=True)).T)
+    labels = clip_labels(made, real, 3, Pretrained(id=CLIP, revision=None)).numpy()
+    assert labels == pytest.approx(powers / powers.sum(1, keepdims=True), abs=1e-4)
+    assert labels.argmax(1).tolist() == [0, 1, 1, 2, 2]
+
+
+def test_smoothing_by_hand():
+    smoothed = smooth(torch.tensor([[0.16, 0.84, 0.0, 0.0]]), 0.1)  # 0.9 of each, and 0.1 / 4 more
+    torch.testing.assert_close(smoothed, torch.tensor([[0.169, 0.781, 0.025, 0.025]]))
+    assert float(smoothed.sum()) == pytest.approx(1)

@@ -1,0 +1,193 @@
+"""The training loop, its resuming and its answers, on a tiny real network."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from stages.shared.classifier import training
+from stages.shared.classifier.data import Data, Pictures, Pool
+from stages.shared.classifier.labels import one_hot
+from stages.shared.classifier.training import answer, new_state, train_epoch, train_trial
+from stages.shared.errors import BadInput
+from stages.shared.params import pick
+from stages.shared.schemas.train import RealParams
+from tests.support.noise import noise_table
+
+OPTIONS: dict[str, Any] = {
+    "architecture": "small_resnet", "pretrained": False, "resize": 8, "resolution": 8, "padding": 0, "epochs": 3,
+    "batch": 4, "learning_rate": 0.1, "momentum": 0.9, "weight_decay": 0.0005, "schedule": "step",
+    "augmentation": "crop", "warmup": 0.0, "label_smoothing": 0.0, "trials": 1,
+}  # fmt: skip
+LABELS = torch.tensor([0, 0, 0, 0, 0, 0, 1, 1])
+
+
+def recipe(mix: str = "none", reweight: str = "none", **changes: Any) -> RealParams:
+    arm = {"mix": mix, "mix_probability": 1.0, "reweight": reweight}
+    return RealParams.model_validate({"seed": 0, "train": OPTIONS | changes, "arm": arm})
+
+
+@pytest.fixture
+def data(tmp_path) -> Data:
+    """Six images of class 0 and two of class 1; a synthetic one takes a place in four."""
+    table = noise_table(tmp_path / "real", pd.DataFrame({"label": LABELS.tolist()}))
+    made = noise_table(tmp_path / "synthetic", pd.DataFrame({"label": [1, 1, 1]}))
+    soft = torch.tensor([[0.25, 0.75]] * 3)
+    return Data(Pool(Pictures(table, 8), one_hot(LABELS, 2)), Pool(Pictures(made, 8), soft), 0.25)
+
+
+def seen(monkeypatch, data: Data, epoch: int, params: RealParams) -> list[tuple[torch.Tensor, ...]]:
+    """What train_step is given in one epoch: images, labels, weights."""
+    steps = []
+
+    def record(state, images, labels, weights, rate):
+        steps.append((images, labels, weights))
+        return torch.zeros(2)
+
+    monkeypatch.setattr(training, "train_step", record)
+    train_epoch(new_state(params, 2, 0), data, epoch, params, 0)
+    return steps
+
+
+def test_history_by_hand_when_nothing_is_learned(data, monkeypatch):
+    """With a zeroed head all answers are even: the loss is log 2, whatever the label; the first class is named."""
+    params, state = recipe(), new_state(recipe(), 2, seed=0)
+    with torch.no_grad():
+        for parameter in state["network"][1][-1].parameters():
+            parameter.zero_()
+    monkeypatch.setattr(training, "rate_factor", lambda *_: 0.0)
+    train_epoch(state, data._replace(p=0.0), 0, params, 0)
+    assert state["history"] == [[0, pytest.approx(np.log(2), abs=1e-6), 75.0, 0.0]]
+
+
+@pytest.mark.parametrize(("epoch", "mixed"), [(3, False), (4, True), (6, True), (7, False)])
+def test_cmo_pastes_real_patches_in_its_epochs(data, monkeypatch, epoch, mixed):
+    """Class 0 black, class 1 white: a label's share of class 1 is the image's share of white."""
+    for row, label in enumerate(LABELS.tolist()):
+        data.real.pictures.kept[row] = torch.full((3, 8, 8), 255 * label, dtype=torch.uint8)
+    steps = seen(monkeypatch, data._replace(p=0.0), epoch, recipe("cmo", epochs=10))
+    assert [len(images) for images, _, _ in steps] == [4, 4]
+    for images, labels, _ in steps:
+        torch.testing.assert_close(labels[:, 1], images.mean((1, 2, 3)) / 255)
+    shares = torch.cat([labels[:, 1] for _, labels, _ in steps])
+    assert bool(((shares > 0) & (shares < 1)).any()) == mixed
+
+
+@pytest.mark.parametrize(("epoch", "weights"), [(7, None), (8, [0.500075, 1.499925])])
+def test_drw_weighs_the_classes_by_their_real_images_from_the_milestone_on(
+    data, monkeypatch, epoch, weights
+):
+    """(1 - b) / (1 - b^n) for n = 6 and 2 is 0.166708 and 0.500025, of a sum of 2 0.500075 and 1.499925."""
+    found = seen(monkeypatch, data, epoch, recipe(reweight="drw", epochs=10))[0][2]
+    assert (found is None) == (weights is None)
+    if weights:
+        assert found.tolist() == pytest.approx(weights, abs=1e-6)
+
+
+def test_an_epoch_without_drw_has_no_weights(data, monkeypatch):
+    assert seen(monkeypatch, data, 9, recipe(epochs=10))[0][2] is None
+
+
+def test_the_rate_is_that_of_the_schedule(data, tmp_path):
+    history = train_trial(recipe(epochs=5), data, 0, tmp_path / "trial.pt")["history"]
+    assert [rate for *_, rate in history] == pytest.approx(
+        [0.1, 0.1, 0.1, 0.1, 0.001]
+    )  # the last: 4 of 5 epochs
+
+
+def same(one: training.State, other: training.State) -> bool:
+    tensors = [state["network"].state_dict().values() for state in (one, other)]
+    return one["history"] == other["history"] and all(map(torch.equal, *tensors))
+
+
+VARIANTS = {
+    "cmo and drw": recipe("cmo", "drw", epochs=9),
+    "cutmix and a cosine": recipe("cutmix", schedule="cosine"),
+    "mixup and resized crops": recipe("mixup", augmentation="resized-crop"),
+}
+
+
+@pytest.mark.parametrize("params", VARIANTS.values(), ids=VARIANTS)
+def test_a_resumed_trial_equals_an_unbroken_one(data, tmp_path, monkeypatch, params):
+    monkeypatch.setenv("DIFFMIX_CHECKPOINT", "0")
+    unbroken = train_trial(params, data, 5, tmp_path / "unbroken.pt")
+    torch.rand(3)  # what happens between is not to matter
+    done = []
+
+    def stop_after_two(epochs: int) -> None:
+        done.extend([1] * epochs)
+        if len(done) == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_trial(params, data, 5, tmp_path / "broken.pt", stop_after_two)
+    assert len(torch.load(tmp_path / "broken.pt", weights_only=True)["history"]) == 2
+    assert same(train_trial(params, data, 5, tmp_path / "broken.pt"), unbroken)
+
+
+@pytest.mark.parametrize("params", VARIANTS.values(), ids=VARIANTS)
+def test_workers_change_nothing(data, tmp_path, monkeypatch, params):
+    alone = train_trial(params, data, 5, tmp_path / "alone.pt")
+    monkeypatch.setenv("DIFFMIX_WORKERS", "2")
+    assert same(train_trial(params, data, 5, tmp_path / "helped.pt"), alone)
+
+
+def test_seeds_make_classifiers_that_differ(data, tmp_path):
+    one, other = (train_trial(recipe(), data, seed, tmp_path / f"{seed}.pt") for seed in (0, 1))
+    assert not same(one, other)
+
+
+def test_an_answer_is_the_networks_output_for_the_image(data):
+    network = new_state(recipe(), 2, seed=0)["network"].eval()
+    pixels = torch.stack([data.real.pictures[row] for row in range(8)])
+    with torch.no_grad():
+        torch.testing.assert_close(
+            answer(network, data.real.pictures, recipe(batch=3).train), network(pixels)
+        )
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"resolution": 11, "padding": 1}, "train: resolution must be at most resize . 2"),
+        (
+            {"resolution": 9, "padding": 1, "augmentation": "resized-crop"},
+            "train: resolution must be at most resize;",
+        ),
+        ({"architecture": "vit_b_16"}, "multiple of 16"),
+        ({"pretrained": True}, "no pretrained weights"),
+        ({"architecture": "resnet34"}, "train.architecture"),
+        ({"epochs": 0}, "train.epochs"),
+        ({"schedule": "steps"}, "train.schedule"),
+        ({"augmentation": "resized"}, "train.augmentation"),
+    ],
+)
+def test_refuses_options_that_do_not_fit(changes, message):
+    arm = {"mix": "none", "mix_probability": 0.0, "reweight": "none"}
+    with pytest.raises(BadInput, match=message):
+        pick(RealParams, {"seed": 0, "train": OPTIONS | changes, "arm": arm})
+
+
+def test_refuses_drw_with_a_cosine_and_names_the_arm():
+    tree = {"seed": 0, "train": OPTIONS | {"schedule": "cosine"}}
+    tree["arms"] = {"real": {"cmo-drw": {"mix": "cmo", "mix_probability": 0.5, "reweight": "drw"}}}
+    with pytest.raises(
+        BadInput, match=r"params.yaml: arms\.real\.cmo-drw: drw needs train\.schedule step; set "
+    ):
+        pick(RealParams, tree, {"arm": "arms.real.cmo-drw"})
+
+
+def test_bf16_trains_weights_of_fp32_to_nearly_the_same(data, monkeypatch):
+    """In bf16 the first loss differs by rounding alone; weights, which take small steps, stay in fp32."""
+    histories = {}
+    for named in ("fp32", "bf16"):
+        monkeypatch.setenv("DIFFMIX_PRECISION", named)
+        state = new_state(recipe(), 2, seed=0)
+        train_epoch(state, data, 0, recipe(), 0)
+        histories[named] = state["history"][0][1]
+        assert {parameter.dtype for parameter in state["network"].parameters()} == {torch.float32}
+        assert answer(state["network"], data.real.pictures, recipe().train).dtype == torch.float32
+    assert histories["bf16"] == pytest.approx(histories["fp32"], rel=0.1)
+    assert histories["bf16"] != histories["fp32"]

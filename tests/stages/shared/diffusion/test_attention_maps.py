@@ -1,0 +1,258 @@
+"""Cross-attention maps are the UNet's own, and looking at them changes nothing."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from diffusers.models.attention_processor import Attention, AttnProcessor2_0
+from PIL import Image
+
+from stages.attention import ranking
+from stages.datasets.toybirds.drawing import SPECIES, render
+from stages.shared.diffusion.attention_maps import (
+    Record,
+    attention_probabilities,
+    class_prompt_weights,
+    enlarge,
+    foreground_masks,
+    map_sides,
+    otsu,
+    prompt_weights,
+    record_attention,
+)
+from stages.shared.diffusion.base_model import load_base
+from stages.shared.diffusion.sampling import Sampling
+from stages.shared.diffusion.text import encode_prompts
+from stages.shared.diffusion.translation import References, translate
+from stages.shared.pretrained.reference import Pretrained
+from stages.shared.tables import Table, encode_png, write_table
+from tests.conftest import PIPELINE
+
+SAMPLING = Sampling(steps=10, guidance_scale=2.0, resolution=32, batch=32)
+PROMPT = "a photo of a blue bird"
+
+
+@pytest.fixture(scope="module")
+def pipeline():
+    return load_base(Pretrained(id=PIPELINE, revision=None), torch.float32)
+
+
+@pytest.fixture(scope="module")
+def birds() -> list[tuple[np.ndarray, np.ndarray]]:
+    """Sixteen birds with their masks."""
+    rng = np.random.default_rng(5)
+    return [render(SPECIES[n % 12].bird, "land" if n % 2 else "water", rng, 32) for n in range(16)]
+
+
+def references(pipeline, folder, birds) -> tuple[References, pd.Series]:
+    images = [encode_png(Image.fromarray(image)) for image, _ in birds]
+    write_table(folder, images, pd.DataFrame({"label": [0] * len(images)}))
+    table = Table(folder)
+    return References(pipeline, table, table.rows["key"], SAMPLING), table.rows["key"]
+
+
+def recorded(
+    pipeline, latents: torch.Tensor, weights: torch.Tensor, strength: float, guidance: float = 2.0
+):
+    """The maps of translations of `latents` under PROMPT, and the images."""
+    sampling = SAMPLING.model_copy(update={"guidance_scale": guidance})
+    text, count = encode_prompts(pipeline, [PROMPT]), len(latents)
+    generators = [torch.Generator().manual_seed(n) for n in range(count)]
+    with record_attention(pipeline, weights.expand(count, -1, -1), 32) as record:
+        images = translate(
+            pipeline, latents, text.rows([0] * count + [1]), strength, sampling, generators
+        )
+    return record.maps(), images
+
+
+@pytest.fixture(scope="module")
+def latents(pipeline, tmp_path_factory, birds) -> torch.Tensor:
+    found, keys = references(pipeline, tmp_path_factory.mktemp("birds"), birds)
+    return found.latents(keys, [torch.Generator().manual_seed(n) for n in range(len(birds))])
+
+
+@pytest.fixture(scope="module")
+def weights(pipeline) -> torch.Tensor:
+    return prompt_weights(pipeline.tokenizer, PROMPT, "blue", "bird")
+
+
+def test_recording_changes_no_bit_of_the_images(pipeline, latents, weights):
+    text = encode_prompts(pipeline, [PROMPT]).rows([0, 0, 0, 1])
+    generators = [torch.Generator().manual_seed(n) for n in range(3)]
+    plain = translate(pipeline, latents[:3], text, 0.7, SAMPLING, generators)
+    _, images = recorded(pipeline, latents[:3], weights, 0.7)
+    assert [image.tobytes() for image in images] == [image.tobytes() for image in plain]
+
+
+def test_the_processors_are_put_back_also_after_an_error(pipeline, weights):
+    def fail() -> None:
+        assert pipeline.unet.attn_processors != before
+        raise KeyError
+
+    before = pipeline.unet.attn_processors
+    with pytest.raises(KeyError), record_attention(pipeline, weights[None], 32):
+        fail()
+    assert pipeline.unet.attn_processors == before
+
+
+def test_probabilities_are_the_softmax_that_numpy_computes():
+    torch.manual_seed(0)
+    layer = Attention(query_dim=6, cross_attention_dim=5, heads=2, dim_head=3)
+    states, text = torch.randn(2, 4, 6), torch.randn(2, 7, 5)
+    query, key = (
+        states.numpy() @ layer.to_q.weight.detach().numpy().T,
+        text.numpy() @ layer.to_k.weight.detach().numpy().T,
+    )
+    expected = np.zeros((2, 4, 7))
+    for head in (slice(0, 3), slice(3, 6)):
+        scores = np.exp(query[..., head] @ key[..., head].transpose(0, 2, 1) / np.sqrt(3))
+        expected += scores / scores.sum(2, keepdims=True) / 2
+    with torch.no_grad():
+        np.testing.assert_allclose(
+            attention_probabilities(layer, states, text), expected, rtol=1e-5
+        )
+
+
+def test_probabilities_explain_what_diffusers_own_processor_returns():
+    """With one head the output is the projected mean of the values under the probabilities."""
+    torch.manual_seed(0)
+    layer = Attention(
+        query_dim=6, cross_attention_dim=5, heads=1, dim_head=4, processor=AttnProcessor2_0()
+    )
+    states, text = torch.randn(2, 9, 6), torch.randn(2, 7, 5)
+    with torch.no_grad():
+        explained = layer.to_out[0](attention_probabilities(layer, states, text) @ layer.to_v(text))
+        torch.testing.assert_close(explained, layer(states, text))
+
+
+def test_the_maps_of_all_tokens_together_are_one_everywhere(pipeline, latents):
+    maps, _ = recorded(pipeline, latents[:2], torch.ones(1, 32), 0.7)
+    torch.testing.assert_close(maps, torch.ones(2, 1, 8, 8))
+
+
+def test_it_is_the_conditional_half_that_is_recorded(pipeline, latents, weights):
+    """In a single step guidance has not yet moved the latents: the maps with and without it are the same."""
+    guided, _ = recorded(pipeline, latents[:2], weights, 0.1)
+    unguided, _ = recorded(pipeline, latents[:2], weights, 0.1, guidance=1.0)
+    torch.testing.assert_close(guided, unguided)
+
+
+def test_a_map_does_not_depend_on_the_batch(pipeline, latents, weights):
+    together, _ = recorded(pipeline, latents[:3], weights, 0.5)
+    alone, _ = recorded(pipeline, latents[:1], weights, 0.5)
+    torch.testing.assert_close(together[:1], alone)
+
+
+def test_a_record_averages_over_layers_and_leaves_out_other_sizes():
+    layer = Attention(query_dim=4, cross_attention_dim=4, heads=1, dim_head=4)
+    states, text = (
+        torch.zeros(3, 4, 4),
+        torch.randn(3, 5, 4),
+    )  # queries of zero attend alike: a fifth to each token
+    record = Record(
+        torch.tensor([[[0.5, 0.5, 0.0, 0.0, 0.0], [1.0, 1.0, 1.0, 0.0, 0.0]]]), side=4, sides=[2]
+    )
+    with torch.no_grad():
+        record.add(layer, states, text)
+        record.add(layer, states, text)
+        record.add(layer, torch.zeros(3, 16, 4), text)
+    assert record.count == 2
+    torch.testing.assert_close(
+        record.maps(), torch.tensor([0.2, 0.6]).view(1, 2, 1, 1).expand(1, 2, 4, 4)
+    )
+
+
+def test_half_precision_is_recorded_as_floats(weights):
+    half = load_base(Pretrained(id=PIPELINE, revision=None), torch.float16)
+    maps, _ = recorded(half, torch.zeros(1, 8, 8, 8), weights, 0.1)
+    assert maps.dtype == torch.float32
+    assert 0 < maps.min() <= maps.max() < 1
+
+
+def unet(*kinds: str) -> SimpleNamespace:
+    return SimpleNamespace(config=SimpleNamespace(down_block_types=kinds))
+
+
+def test_maps_of_16_and_32_are_taken_where_there_are_any():
+    cross, plain = "CrossAttnDownBlock2D", "DownBlock2D"
+    assert map_sides(unet(cross, cross, cross, plain), 64) == [
+        32,
+        16,
+    ]  # Stable Diffusion 1.5 at 512 pixels
+    assert map_sides(unet(plain, cross, cross), 128) == [32]  # Stable Diffusion XL at 1024 pixels
+    assert map_sides(unet(cross, cross), 8) == [8]  # the embedded base
+
+
+def places(row: torch.Tensor) -> dict[int, float]:
+    return {int(n): round(float(row[n]), 4) for n in row.nonzero()}
+
+
+def test_each_word_is_the_mean_of_its_own_tokens(pipeline):
+    tokenizer, prompt = pipeline.tokenizer, "a photo of a Prairie Quill bird"
+    pieces = [len(tokenizer(word, add_special_tokens=False).input_ids) for word in prompt.split()]
+    first, count, end = 1 + sum(pieces[:4]), sum(pieces[4:6]), 1 + sum(pieces)
+    identifier, metaclass, end_of_text = prompt_weights(tokenizer, prompt, "Prairie Quill", "bird")
+    assert places(identifier) == {first + n: round(1 / count, 4) for n in range(count)}
+    assert places(metaclass) == {end - 1: 1.0}
+    assert places(end_of_text) == {end: 1.0}
+    assert tokenizer(prompt).input_ids[end] == tokenizer.eos_token_id
+
+
+def test_a_word_that_truncation_cuts_off_has_no_weight(pipeline):
+    name = "z" * 60
+    identifier, metaclass, end_of_text = prompt_weights(
+        pipeline.tokenizer, f"a photo of a {name} bird", name, "bird"
+    )
+    assert max(places(identifier)) == 30
+    assert float(identifier.sum()) == pytest.approx(1)
+    assert places(metaclass) == {}
+    assert places(end_of_text) == {31: 1.0}
+
+
+def test_the_identifier_is_the_token_where_one_is_learned_and_the_name_where_none_is(classes):
+    tokenizer = load_base(Pretrained(id=PIPELINE, revision=None), torch.float32).tokenizer
+    tokenizer.add_tokens(classes["token"].tolist())
+    ids = torch.tensor(tokenizer("a photo of a <class-0001> bird", padding="max_length").input_ids)
+    learned = class_prompt_weights(tokenizer, classes, "ti+db")[1]
+    assert tokenizer.convert_ids_to_tokens(ids[learned[0] > 0].tolist()) == ["<class-0001>"]
+    named = class_prompt_weights(tokenizer, classes, "db")[1]
+    ids = torch.tensor(tokenizer("a photo of a Prairie Quill bird", padding="max_length").input_ids)
+    assert tokenizer.decode(ids[named[0] > 0]).strip().lower() == "prairie quill"
+
+
+def test_otsu_parts_two_groups_whatever_their_scale():
+    values = torch.tensor([[1.0, 9.0, 2.0, 8.0, 1.5], [10.0, 90.0, 20.0, 80.0, 15.0]])
+    assert otsu(values).flatten().tolist() == [8.0, 80.0]
+
+
+def test_a_mask_is_the_bright_part_of_both_words_with_a_cell_around_it():
+    maps = torch.zeros(1, 3, 8, 8)
+    maps[0, 0, 4, 2], maps[0, 1, 4, 3] = 1, 1
+    maps[0, 2, 0, 7] = 9  # end-of-text does not count
+    rows, columns = np.nonzero(foreground_masks(maps, 8)[0])
+    assert (rows.min(), rows.max(), columns.min(), columns.max(), len(rows)) == (3, 5, 1, 4, 12)
+
+
+def test_a_flat_map_masks_nothing_out():
+    assert foreground_masks(torch.full((1, 3, 8, 8), 0.1), 32).all()
+
+
+def test_the_embedded_base_looks_at_the_bird_when_it_reads_its_words(
+    pipeline, latents, weights, birds
+):
+    maps = enlarge(recorded(pipeline, latents, weights, 0.5)[0], 32).numpy()
+    masks = [mask for _, mask in birds]
+    for word in (0, 1):
+        own = np.mean(
+            [ranking(scores[word], mask) for scores, mask in zip(maps, masks, strict=True)]
+        )
+        foreign = np.mean(
+            [
+                ranking(scores[word], mask)
+                for scores, mask in zip(maps, masks[8:] + masks[:8], strict=True)
+            ]
+        )
+        assert own > 85
+        assert own > foreign + 1

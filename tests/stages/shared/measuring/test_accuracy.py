@@ -1,0 +1,148 @@
+"""Measures of predictions small enough to count by hand."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stages.shared.errors import BadInput
+from stages.shared.measuring.accuracy import (
+    Answers,
+    draw_weights,
+    measure_arm,
+    measure_gain,
+    paired,
+    read_answers,
+    shot_groups,
+)
+from tests.support.answers import COUNTS, GROUPS, OOD, TEST, flip
+
+
+@pytest.mark.parametrize(
+    ("count", "group"),
+    [(4, "few"), (5, "medium"), (10, "medium"), (11, "many")],
+    ids=["few", "5", "10", "many"],
+)
+def test_thresholds_of_shot_groups_are_exclusive(count, group):
+    assert list(shot_groups(np.array([count]), many=10, few=5)) == [group]
+
+
+def test_an_arm_by_hand():
+    assert measure_arm({"test": TEST, "ood": OOD}, shot_groups(COUNTS, many=10, few=5)) == {
+        "top1": 62.5,  # trials 75 and 50
+        "top1_std": 17.68,  # 25 / sqrt(2)
+        "many": 75.0,
+        "medium": 50.0,
+        "few": 50.0,
+        "waterbird": {
+            "average": 56.25,
+            "worst": 25.0,
+            "groups": dict(zip(GROUPS, [100.0, 75.0, 25.0, 25.0], strict=True)),
+        },
+    }
+
+
+def test_one_trial_has_no_deviation():
+    single = TEST._replace(predicted=TEST.predicted[:1])
+    assert measure_arm({"test": single}, {})["top1_std"] == 0
+
+
+def test_shot_groups_are_means_over_classes_not_images():
+    """Classes 0 and 1 are both medium: 3 of 4 of class 0's answers are right, and 1 of 2 of class 1's."""
+    assert (
+        measure_arm({"test": TEST}, shot_groups(np.array([7, 7, 4]), many=10, few=5))["medium"]
+        == 62.5
+    )
+
+
+def gain(arm: dict[str, Answers], base: dict[str, Answers]) -> dict:
+    return measure_gain(arm, base, draw_weights(base, 200))
+
+
+def test_identical_arms_gain_exactly_nothing():
+    twin = {"test": TEST, "ood": OOD}
+    assert gain(twin, twin) == {
+        "top1": 0.0, "top1_ci": [0.0, 0.0], "waterbird_worst": 0.0, "waterbird_worst_ci": [0.0, 0.0],
+    }  # fmt: skip
+
+
+def test_from_all_wrong_to_all_right_is_a_hundred_points_in_every_resample():
+    wrong, right = ({"test": flip(TEST, ideal), "ood": flip(OOD, ideal)} for ideal in (False, True))
+    assert gain(right, wrong) == {
+        "top1": 100.0, "top1_ci": [100.0, 100.0], "waterbird_worst": 100.0, "waterbird_worst_ci": [100.0, 100.0],
+    }  # fmt: skip
+
+
+def test_gains_are_paired_by_image():
+    """Right on one image more, out of 400: unpaired, the interval would reach some seven points either way."""
+    base = Answers(
+        np.arange(400).astype(str), np.arange(400) % 2, np.full(400, ""), np.zeros((1, 400), int)
+    )
+    better = base.predicted.copy()
+    better[0, 1] = 1
+    result = gain({"test": base._replace(predicted=better)}, {"test": base})
+    assert result["top1"] == 0.25
+    assert result["top1_ci"][0] == 0
+    assert result["top1_ci"][1] <= 1
+
+
+@pytest.mark.parametrize(
+    ("change", "same"),
+    [
+        ({}, True),
+        ({"predicted": TEST.predicted + 1}, True),
+        ({"predicted": TEST.predicted[:1]}, False),
+        ({"keys": np.array(["0", "1", "2", "9"])}, False),
+        ({"labels": np.array([0, 0, 1, 1])}, False),
+    ],
+    ids=["itself", "other answers", "fewer trials", "other images", "other labels"],
+)
+def test_a_pair_has_the_same_images_and_as_many_trials(change, same):
+    assert paired(TEST, TEST._replace(**change)) is same
+
+
+TEXT = """trial,split,key,label,predicted,group
+1,test,007,2,2,
+0,test,007,2,1,
+0,test,NA,0,0,
+1,test,NA,0,2,
+0,ood,007,1,1,waterbird_land
+1,ood,007,1,0,waterbird_land
+"""
+
+
+@pytest.mark.parametrize("opened", [True, False], ids=["file", "path"])
+def test_reads_a_path_and_an_open_file_alike(opened, tmp_path):
+    path = tmp_path / "predictions.csv"
+    path.write_text(TEXT)
+    answers = read_answers(io.StringIO(TEXT) if opened else path)
+    assert set(answers) == {"test", "ood"}
+    test = answers["test"]
+    assert test.keys.tolist() == ["007", "NA"]
+    assert test.labels.tolist() == [2, 0]
+    assert test.predicted.tolist() == [[1, 0], [2, 2]]
+    assert test.correct.tolist() == [[0, 1], [1, 0]]
+    assert answers["ood"].groups.tolist() == ["waterbird_land"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("1,test,NA,0,2,\n", "", "not every trial has answered every image"),
+        (
+            "1,test,NA,0,2,\n",
+            "1,test,NA,0,2,\n1,test,NA,0,1,\n",
+            "a trial has answered image 'NA' twice",
+        ),
+        ("predicted,group", "group,predicted", "columns must be trial, split"),
+    ],
+)
+def test_a_broken_file_is_named_as_asked(old, new, message):
+    with pytest.raises(BadInput, match=f"^HEAD~1's predictions: {message}"):
+        read_answers(io.StringIO(TEXT.replace(old, new)), "HEAD~1's predictions")
+
+
+def test_a_missing_file_is_named():
+    with pytest.raises(BadInput, match=r"nowhere/predictions\.csv: there is no such file"):
+        read_answers(Path("nowhere/predictions.csv"))

@@ -1,0 +1,153 @@
+"""Work folders: one run at a time, and never another result's shards."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from subprocess import PIPE
+
+import pytest
+
+from stages.shared.params import Section
+from stages.shared.running.work import publish, work_folder, work_key
+from tests.support.closure import ROOT
+
+
+class Params(Section):
+    strength: float
+
+
+@pytest.fixture(autouse=True)
+def root(tmp_path, monkeypatch):
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_fingerprint_covers_parameters_and_inputs(tmp_path):
+    (tmp_path / "plan.csv").write_text("a")
+    first = work_key(Params(strength=0.5), [tmp_path / "plan.csv"])
+    assert first == work_key(Params(strength=0.5), [tmp_path / "plan.csv"])
+    assert first != work_key(Params(strength=0.7), [tmp_path / "plan.csv"])
+    (tmp_path / "plan.csv").write_text("b")
+    assert first != work_key(Params(strength=0.5), [tmp_path / "plan.csv"])
+
+
+def interrupted(key: str) -> Path:
+    """Leave a shard behind and break off."""
+    try:
+        with work_folder("synthesize", key) as folder:
+            (folder / "shard").write_text("x")
+            raise KeyboardInterrupt
+    except SystemExit:
+        return folder
+
+
+def test_an_interruption_is_one_line(capsys):
+    with pytest.raises(SystemExit, match="130"), work_folder("synthesize", "one"):
+        raise KeyboardInterrupt
+    assert capsys.readouterr().err == "synthesize: interrupted; run again to go on\n"
+
+
+def test_interrupted_work_is_found_again_under_the_same_mark():
+    interrupted("one")
+    with work_folder("synthesize", "one") as folder:
+        assert (folder / "shard").exists()
+
+
+def test_interrupted_work_is_not_seen_under_another_mark_and_not_lost():
+    old = interrupted("one")
+    with work_folder("synthesize", "two") as folder:
+        assert not (folder / "shard").exists()
+    assert (old / "shard").exists()
+
+
+def test_work_that_nobody_went_on_with_for_a_week_is_cleared():
+    old = interrupted("one")
+    for path in (old / "shard", old):
+        os.utime(path, (0, 0))
+    with work_folder("synthesize", "two"):
+        assert not old.exists()
+
+
+def test_old_work_that_is_gone_on_with_elsewhere_stays(root):
+    with held(root, root, "one"):
+        os.utime(root / ".work/train/one", (0, 0))
+        with work_folder("train", "two"):
+            assert (root / ".work/train/one").exists()
+
+
+def test_finished_work_is_cleared():
+    with work_folder("synthesize", "one") as folder:
+        (folder / "shard").write_text("x")
+    assert not folder.exists()
+
+
+CODE = """
+import sys
+from stages.shared.running.work import work_folder
+with work_folder('train', sys.argv[1]):
+    print('at work', flush=True)
+    sys.stdin.read()
+"""
+
+
+@contextmanager
+def held(workspace: Path, root: Path, key: str) -> Iterator[None]:
+    """Another process at work in a workspace of its own."""
+    workspace.joinpath("elsewhere").mkdir(exist_ok=True)
+    environment = os.environ | {"DVC_ROOT": str(root), "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", CODE, key]
+    with subprocess.Popen(
+        command, cwd=workspace / "elsewhere", env=environment, stdin=PIPE, stdout=PIPE
+    ) as process:
+        assert process.stdout.readline() == b"at work\n"
+        yield
+        process.stdin.close()
+
+
+def second_run(folder: Path, key: str) -> str:
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", CODE, key]
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+    )
+    assert done.returncode == bool(done.stderr)
+    return done.stderr.strip()
+
+
+REFUSED = "another run of train is at work; wait for it, or end it first"
+
+
+def test_a_second_run_in_the_workspace_is_refused_with_one_line_even_of_other_work(root):
+    with work_folder("train", "x"):
+        for key in ("x", "y"):
+            assert second_run(root, key).endswith(REFUSED)
+            assert len(second_run(root, key).splitlines()) == 1
+
+
+def test_two_workspaces_may_do_different_work_and_not_the_same(root):
+    with held(root, root, "one"), work_folder("train", "two"):
+        pass
+    with (
+        held(root, root, "one"),
+        pytest.raises(SystemExit, match=REFUSED),
+        work_folder("train", "one"),
+    ):
+        pass
+
+
+def test_publishing_replaces_the_old_output(tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/old").touch()
+    with work_folder("plan", "x") as folder:
+        (folder / "new").touch()
+        publish(folder, tmp_path / "out")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["new"]

@@ -1,0 +1,101 @@
+"""Every name of the paper is a point of the cube, and overrides move it only where it stays that method."""
+
+import pytest
+
+from stages.method import write
+from stages.shared.methods import METHODS, NAMES, Method, read_criterion, read_mode, read_strategy
+from stages.shared.schemas.method import Params, resolve
+
+
+def chosen(method: str, strategy=None, strength=None, criterion=None) -> Method:
+    values = {
+        "method": method, "finetune": {"strategy": strategy}, "synth": {"strength": strength},
+        "filter": {"criterion": criterion},
+    }  # fmt: skip
+    return resolve(Params.model_validate(values))
+
+
+def test_the_cube_holds_every_name():
+    assert set(METHODS) == set(NAMES)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("diff-mix", Method("ti+db", "mix", (0.5, 0.7, 0.9), "metaclass")),
+        ("real-guidance", Method("none", "aug", (0.1,), "metaclass")),
+        ("real-filtering", Method("none", "gen", (1.0,), "class")),
+        ("da-fusion", Method("ti", "aug", (0.25, 0.5, 0.75, 1.0), "metaclass")),
+    ],
+)
+def test_a_name_stands_for_the_papers_choices(name, expected):
+    assert chosen(name) == expected
+
+
+def test_an_override_replaces_the_methods_own_choice():
+    assert chosen("diff-mix", "ti", [0.3], "class") == Method("ti", "mix", (0.3,), "class")
+
+
+@pytest.mark.parametrize(
+    ("choice", "complaint"),
+    [
+        (
+            ("real-mix", "ti"),
+            "real-mix does not go with finetune.strategy ti; set it to null, or take diff-*",
+        ),
+        (
+            ("diff-mix", "none"),
+            "diff-mix does not go with finetune.strategy none; set it to null, or take real-*",
+        ),
+        (("da-fusion", "ti+db"), "da-fusion is ti by definition"),
+        (("diff-gen", None, [0.5]), "diff-gen starts from noise and has no strength"),
+        (
+            ("real-guidance", None, [0.5]),
+            "strengths of its own; set synth.strength to null, or take real-aug",
+        ),
+    ],
+)
+def test_a_choice_that_makes_it_another_method_is_refused(choice, complaint):
+    with pytest.raises(ValueError, match=complaint.replace("*", r"\*")):
+        chosen(*choice)
+
+
+def test_later_stages_read_what_was_resolved(tmp_path):
+    write(chosen("da-fusion"), tmp_path)
+    assert read_strategy(tmp_path) == "ti"
+    assert read_mode(tmp_path) == ("aug", [0.25, 0.5, 0.75, 1.0])
+    assert read_criterion(tmp_path) == "metaclass"
+
+
+def test_a_stage_before_method_has_run_says_so(tmp_path):
+    with pytest.raises(
+        SystemExit, match=r"finetune.json: there is no such file; run `dvc repro method` first"
+    ):
+        read_strategy(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("choice", "changed"),
+    [
+        (("diff-mix", "ti"), {"finetune.json"}),
+        (("diff-mix", None, [0.7]), {"plan.json"}),
+        (("diff-mix", None, None, "class"), {"filter.json"}),
+        (("diff-mix", "ti+db", [0.5, 0.7, 0.9], "metaclass"), set()),
+        (("diff-aug",), {"plan.json"}),
+        (("real-mix",), {"finetune.json"}),
+        (("da-fusion",), {"finetune.json", "plan.json"}),
+        (("real-filtering",), {"finetune.json", "plan.json", "filter.json"}),
+    ],
+)
+def test_another_choice_changes_only_the_files_of_the_stages_that_it_concerns(
+    choice, changed, tmp_path
+):
+    write(chosen("diff-mix"), tmp_path / "before")
+    write(chosen(*choice), tmp_path / "after")
+    names = {path.name for path in (tmp_path / "before").iterdir()}
+    differ = {
+        name
+        for name in names
+        if (tmp_path / "before" / name).read_bytes() != (tmp_path / "after" / name).read_bytes()
+    }
+    assert differ == changed

@@ -1,0 +1,106 @@
+"""The page of stages/report.py, made from a small workspace written by hand."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from stages.report import direction, main
+from stages.shared.params import leaves
+from stages.shared.schemas.report import Params
+from tests.support.report_workspace import STRENGTHS, make_page
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def test_method_and_gamma_are_the_only_parameters():
+    assert leaves(Params) == ["method", "synth.gamma"]
+
+
+@pytest.mark.parametrize(
+    ("method", "title"),
+    [("diff-mix", "Diff-Mix"), ("da-fusion", "DA-Fusion"), ("real-guidance", "Real-guidance")],
+)
+def test_heading_names_the_method(method, title):
+    page = make_page(params=f"method: {method}\nsynth: {{gamma: 0.5}}\n")
+    assert f"<h1>{title} on 3 bird classes</h1>" in page
+    assert f"<title>{title} report: 3 bird classes</title>" in page
+
+
+def test_page_loads_nothing_and_runs_nothing():
+    page = make_page()
+    assert not re.search(r"https?:|<script|<link|<iframe|@import|url\(\s*['\"]?[^#'\"]", page)
+    sources = re.findall(r'src="([^"]*)"', page)
+    assert (
+        len(sources) == 8 * 4 + 1 + 16 + 3
+    )  # eight strips, the attention, sixteen kept, three dropped
+    assert all(source.startswith("data:image/webp;base64,") for source in sources)
+
+
+def test_names_are_escaped():
+    page = make_page()
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
+    assert "a&lt;b&gt;" in page
+    assert "a<b>" not in page
+    assert "Ærøs &#34;O&#39;Fjord&#34; / Κύκνος" in page
+
+
+def test_only_the_gain_whose_interval_excludes_zero_is_marked():
+    page = make_page()
+    assert '<span class="better">+2.50 *</span>' in page
+    assert '<span class="">−7.77</span>' in page
+    assert direction([-3.0, -0.01]) == "worse"
+    assert direction([0.0, 1.0]) == ""
+
+
+def test_soft_label_stands_by_each_strength():
+    page = make_page()
+    for strength, label in zip(
+        STRENGTHS, ["0.71 / 0.29", "0.84 / 0.16", "0.95 / 0.05"], strict=True
+    ):
+        assert f"s = {strength}" in page
+        assert f"label {label}" in page
+
+
+def test_gammas_by_strength_weigh_the_labels():
+    page = make_page(params="method: diff-mix\nsynth: {gamma: [0, 1.0, 2.0]}\n")
+    for label in ("1.00 target", "0.70 / 0.30", "0.81 / 0.19"):
+        assert f"label {label}" in page
+    assert "<b>0, 1, 2</b><span>γ" in page
+
+
+def test_without_waterbird_groups_and_class_sizes():
+    page = make_page(waterbird=False, shots=False)
+    assert "Waterbird" not in page
+    assert "medium" not in page
+    assert "71.25" in page
+
+
+def test_nothing_dropped():
+    assert "Nothing was dropped." in make_page(dropped=0)
+
+
+@pytest.mark.parametrize(
+    ("criterion", "sought"), [("metaclass", "a bird"), ("class", "the class that it was made for")]
+)
+def test_names_what_the_filter_looks_for(criterion, sought):
+    assert f"confidence that an image shows {sought}." in make_page(criterion=criterion)
+
+
+def test_same_inputs_same_bytes():
+    make_page()
+    outputs = [Path("metrics/report.html"), Path("metrics/samples.png")]
+    before = [output.read_bytes() for output in outputs]
+    main()
+    assert [output.read_bytes() for output in outputs] == before
+
+
+@pytest.mark.parametrize("name", ["evaluate.json", "plots/curves.csv", "attention.png"])
+def test_a_missing_file_is_named(name):
+    make_page()
+    Path("metrics", name).unlink()
+    with pytest.raises(SystemExit, match=rf"metrics/{re.escape(name)}: there is no such file"):
+        main()

@@ -1,0 +1,169 @@
+"""synthesize agrees with diffusers' own pipelines, and its batches, shards, backgrounds and checks do as they say."""
+
+import io
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from diffusers import StableDiffusionImg2ImgPipeline
+from PIL import Image
+
+from stages import synthesize as stage
+from stages.shared.diffusion.attention_maps import prompt_weights
+from stages.shared.diffusion.base_model import load_base
+from stages.shared.diffusion.text import encode_prompts
+from stages.shared.diffusion.translation import buckets, read_plan
+from stages.shared.pretrained.reference import Pretrained
+from stages.shared.schemas.synthesize import Synth, check_mode
+from stages.shared.tables import locate_rows, write_csv
+from stages.synthesize import keep_background, make_shard, synthesize
+from tests.conftest import PIPELINE
+
+SYNTH = Synth(steps=10, guidance_scale=2.5, resolution=32, batch=32, keep_background=False)
+PROMPTS = ["a photo of a bird on water", "a photo of a bird with red crown", "a photo of land"]
+
+
+class Bar:
+    def update(self, count: int) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def pipeline():
+    return load_base(Pretrained(id=PIPELINE, revision=None), torch.float32)
+
+
+def plan_of(sources: list[str], strengths: list[float]) -> pd.DataFrame:
+    count = len(sources)
+    return pd.DataFrame(
+        {
+            "key": [f"{row:08d}" for row in range(count)],
+            "source_key": sources,
+            "source_label": 0,
+            "target_label": [row % 3 for row in range(count)],
+            "strength": strengths,
+            "seed": [100 + row for row in range(count)],
+        }
+    )
+
+
+def decode(images: list[bytes]) -> np.ndarray:
+    return np.stack([np.asarray(Image.open(io.BytesIO(image)), int) for image in images])
+
+
+def test_translation_agrees_with_the_stock_img2img_pipeline(pipeline, table):
+    plan = plan_of(["00000000", "00000003", "00000005"], [0.5, 0.7, 0.9])
+    ours = decode(
+        synthesize(pipeline, table, encode_prompts(pipeline, PROMPTS), None, plan, SYNTH, Bar())
+    )
+    stock = StableDiffusionImg2ImgPipeline(**pipeline.components, requires_safety_checker=False)
+    stock.set_progress_bar_config(disable=True)
+    for row, made in zip(plan.itertuples(), ours, strict=True):
+        image = stock(
+            PROMPTS[row.target_label], table.image(int(row.source_key)), strength=row.strength,
+            num_inference_steps=SYNTH.steps, guidance_scale=SYNTH.guidance_scale,
+            generator=torch.Generator().manual_seed(row.seed),
+        ).images[0]  # fmt: skip
+        assert np.abs(made - np.asarray(image, int)).max() <= 1
+
+
+def test_generation_agrees_with_the_stock_text_to_image_pipeline(pipeline, table):
+    plan = plan_of(["", "", ""], [1.0, 1.0, 1.0])
+    ours = decode(
+        synthesize(pipeline, table, encode_prompts(pipeline, PROMPTS), None, plan, SYNTH, Bar())
+    )
+    for row, made in zip(plan.itertuples(), ours, strict=True):
+        image = pipeline(
+            PROMPTS[row.target_label], height=32, width=32, num_inference_steps=SYNTH.steps,
+            guidance_scale=SYNTH.guidance_scale, generator=torch.Generator().manual_seed(row.seed),
+        ).images[0]  # fmt: skip
+        assert np.abs(made - np.asarray(image, int)).max() <= 1
+
+
+def test_a_strength_below_one_step_still_takes_one(pipeline, table):
+    plan = plan_of(["00000000"], [0.01])
+    images = synthesize(
+        pipeline, table, encode_prompts(pipeline, PROMPTS), None, plan, SYNTH, Bar()
+    )
+    assert decode(images).shape == (1, 32, 32, 3)
+
+
+def test_batches_hold_one_strength_and_lose_no_row():
+    plan = plan_of([""] * 7, [0.5, 0.9, 0.5, 0.9, 0.5, 0.5, 0.7])
+    batches = list(buckets(plan, 3))
+    assert [sorted(set(batch["strength"])) for batch in batches] == [[0.5], [0.5], [0.7], [0.9]]
+    assert sorted(key for batch in batches for key in batch["key"]) == list(plan["key"])
+
+
+def test_a_finished_shard_is_not_made_again(tmp_path):
+    (tmp_path / "result").mkdir()
+    calls = []
+
+    def make(rows):
+        calls.append(len(rows))
+        return [b"x"] * len(rows)
+
+    rows = plan_of(["", ""], [1.0, 1.0])
+    make_shard(tmp_path, "shard-00000.tar", rows, make)
+    first = (tmp_path / "shard-00000.tar.csv").read_text()
+    make_shard(tmp_path, "shard-00000.tar", rows, make)
+    assert calls == [2]
+    assert (tmp_path / "shard-00000.tar.csv").read_text() == first
+    (
+        tmp_path / "result/shard-00000.tar"
+    ).unlink()  # published by a run that was killed before it could clear up
+    make_shard(tmp_path, "shard-00000.tar", rows, make)
+    assert calls == [2, 2]
+
+
+def test_a_plan_that_names_an_unknown_image_is_refused(tmp_path):
+    sources = locate_rows(pd.DataFrame({"key": ["a"], "label": [0]}), "shard-00000.tar", [(512, 1)])
+    write_csv(tmp_path / "plan.csv", plan_of(["a", "zz"], [0.5, 0.5]))
+    with pytest.raises(SystemExit, match=r"plan.csv: source_key 'zz' is not in"):
+        read_plan(tmp_path / "plan.csv", sources)
+
+
+@pytest.fixture(scope="module")
+def words(pipeline) -> torch.Tensor:
+    return torch.stack(
+        [prompt_weights(pipeline.tokenizer, prompt, *prompt.split()[-2:]) for prompt in PROMPTS]
+    )
+
+
+def test_a_kept_background_is_the_resized_references_to_the_byte(
+    pipeline, table, words, monkeypatch
+):
+    plan, masks = plan_of(["00000000", "00000003", "00000000"], [0.9, 0.9, 0.9]), []
+    text, real = encode_prompts(pipeline, PROMPTS), stage.foreground_masks
+    monkeypatch.setattr(
+        stage, "foreground_masks", lambda *given: masks.append(real(*given)) or masks[0]
+    )
+    synth = SYNTH.model_copy(update={"resolution": 48, "keep_background": True})
+    kept = decode(synthesize(pipeline, table, text, words, plan, synth, Bar()))
+    plain = decode(synthesize(pipeline, table, text, None, plan, synth, Bar()))
+    resized = [table.image(row).resize((48, 48), Image.Resampling.LANCZOS) for row in (0, 3, 0)]
+    references, inside = np.stack([np.asarray(image, int) for image in resized]), masks[0]
+    assert 0 < inside.mean() < 1
+    assert np.array_equal(kept[~inside], references[~inside])
+    assert np.array_equal(kept[inside], plain[inside])
+    assert not np.array_equal(plain[~inside], references[~inside])
+
+
+def test_each_image_lies_on_its_own_reference():
+    def filled(value: int) -> Image.Image:
+        return Image.new("RGB", (2, 1), (value,) * 3)
+
+    masks = np.array([[[True, False]], [[False, True]]])
+    made = keep_background([filled(10), filled(20)], [filled(1), filled(2)], masks)
+    assert [np.asarray(image)[..., 0].tolist() for image in made] == [[[10, 1]], [[2, 20]]]
+
+
+def test_a_background_cannot_be_kept_where_images_come_from_noise():
+    synth = SYNTH.model_copy(update={"keep_background": True})
+    with pytest.raises(
+        SystemExit, match=r"params.yaml: synth.keep_background: mode gen has no reference"
+    ):
+        check_mode("gen", synth)
+    check_mode("mix", synth)
+    check_mode("gen", SYNTH)
