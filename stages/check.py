@@ -62,7 +62,7 @@ def declarations(tree: dict[str, Any]) -> Iterator[Declaration]:
     for schema in SCHEMAS:
         yield schema.Params, {}
 
-    groups = tree.get("arms")
+    groups: Any = tree.get("arms")
     if not are_groups(groups):
         raise BadInput(
             f"{PATH}: arms: must hold the two groups real and synthetic, "

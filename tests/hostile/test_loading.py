@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from stages.pretraining import training
+from stages.shared.classifier import training as classifier
 from stages.shared.errors import BadInput
 from tests.support.closure import ROOT
 
