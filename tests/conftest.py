@@ -1,38 +1,59 @@
-"""Shared fixtures: the shipped base model, and a small training table."""
+"""Shared fixtures: the shipped base model, a small training table, and the end of all children."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
-os.environ.setdefault(
-    "OMP_WAIT_POLICY", "PASSIVE"
-)  # before torch is imported: workers share the cores
+# before torch is imported: the workers of a test run share the cores
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from stages.datasets.toybirds.drawing import SPECIES, render
 from stages.shared.tables import Table, encode_png, read_classes, write_classes, write_table
+from tests.support.children import end_children, enter_run
 
 ROOT = Path(__file__).parents[1]
-PIPELINE, CLIP = str(ROOT / "data/base/toybirds/pipeline"), str(ROOT / "data/base/toybirds/clip")
+BASE = ROOT / "data/base/toybirds"
+PIPELINE = str(BASE / "pipeline")
+CLIP = str(BASE / "clip")
+
+SLOW_SECONDS = 3600  # the time limit of a slow test; pyproject.toml has that of the others
+RUN, WORKER = enter_run()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.get_closest_marker("slow"):
+            item.add_marker(pytest.mark.timeout(SLOW_SECONDS))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_child_is_left() -> Iterator[None]:
+    yield
+    end_children(RUN, WORKER)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """The end of what workers have left that died themselves: theirs are called gw0, gw1, …"""
+    shares_work = session.config.getoption("numprocesses", None) and WORKER == "main"
+    end_children(RUN, "gw" if shares_work else WORKER)
 
 
 @pytest.fixture
 def table(tmp_path: Path) -> Table:
     """Six rendered birds of three species, two each."""
-    from PIL import Image
-
     labels = [0, 0, 1, 1, 2, 2]
     birds = [
-        render(SPECIES[k].bird, "water", np.random.default_rng(n), 32)[0]
-        for n, k in enumerate(labels)
+        render(SPECIES[label].bird, "water", np.random.default_rng(row), 32)[0]
+        for row, label in enumerate(labels)
     ]
-    write_table(
-        tmp_path / "train",
-        [encode_png(Image.fromarray(b)) for b in birds],
-        pd.DataFrame({"label": labels}),
-    )
+
+    images = [encode_png(Image.fromarray(bird)) for bird in birds]
+    write_table(tmp_path / "train", images, pd.DataFrame({"label": labels}))
     return Table(tmp_path / "train")
 
 
