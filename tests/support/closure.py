@@ -15,7 +15,7 @@ def imported(path: str) -> set[str]:
             names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
         elif isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
-        files = (name.replace(".", "/") + ".py" for name in names if name.startswith("stages."))
+        files = (name.replace(".", "/") + ".py" for name in names if name.split(".")[0] in ("stages", "experiments"))
         found |= {file for file in files if (ROOT / file).is_file()}
     return found
 
