@@ -4,7 +4,7 @@ Reads:  params.yaml, the whole of it; which files the base model and CLIP have
 Writes: data/check/ok, which never changes: every stage waits for it and none is made stale by it
 Paper:  –
 
-Only the parameters' models are imported, no stage: every `dvc exp run -S` waits for this.
+Every `dvc exp run -S` waits for this, so only the parameters' models are imported, no stage.
 """
 
 import difflib
@@ -41,24 +41,18 @@ from stages.shared.schemas import (
 )
 
 SCHEMAS: tuple[Any, ...] = (
-    download,
-    subsample,
-    method,
-    finetune,
-    plan,
-    synthesize,
-    filter,
-    assess,
-    attention,
-    evaluate,
-    report,
-)
+    download, subsample, method, finetune, plan, synthesize, filter,
+    assess, attention, evaluate, report,
+)  # fmt: skip
 ARMS: dict[str, type[Section]] = {"real": train.RealParams, "synthetic": train.SyntheticParams}
 Declaration = tuple[type[Section], Mapping[str, str]]
 
 
 def declarations(tree: dict[str, Any]) -> Iterator[Declaration]:
-    """Every stage's parameter model with the sections of its fields, the arms as the file lists them."""
+    """Every stage's parameter model with the sections of its fields, the arms as the file has them.
+
+    Raises BadInput where the file does not hold both groups of arms.
+    """
     for schema in SCHEMAS:
         yield schema.Params, {}
 
@@ -91,7 +85,11 @@ def paths(tree: dict[str, Any], prefix: str = "") -> Iterator[str]:
 
 
 def check(tree: dict[str, Any]) -> None:
-    """Raises BadInput for the first parameter that no stage knows, that is missing, or that is out of range."""
+    """Raises BadInput for the first parameter that is wrong.
+
+    That is one that no stage knows, that is missing, that is out of range, or that does not go
+    with another one.
+    """
     check_known(tree)
     for model, sections in declarations(tree):
         pick(model, tree, sections)
@@ -127,7 +125,7 @@ def check_together(tree: dict[str, Any]) -> None:
 
 
 def check_model(section: str, model: Pretrained, index: str) -> None:
-    """Raises BadInput for a folder that holds no whole model, and for a hub id without its commit."""
+    """Raises BadInput for a folder without a whole model, and for a hub id without its commit."""
     if os.path.isdir(model.id):  # unlike Path.is_dir, says no to a name that is too long
         content = read_index(section, model, index)
         check_files(section, model.id, CLIP if index == CLIP_INDEX else pipeline_files(content))

@@ -1,8 +1,11 @@
-"""Get the dataset: draw Toybirds, import a folder of photos, or fetch a published one, every image checked.
+"""Get the dataset: draw Toybirds, import a folder of photos, or fetch a published one.
 
-Writes data/download/{train,masks,test,ood}/ (image tables; masks has the foregrounds of train's images, where they are
-known) and data/download/classes.csv. Archives are kept, verified, in .work/archives. Sec. 4, Table 8 (datasets),
-Sec. 4.4 (Waterbird).
+Reads:  a folder of photos (data.folder.path), or a dataset's site, its mirror or the hub
+Writes: data/download/{train,masks,test,ood}/, data/download/classes.csv
+Paper:  Sec. 4, Table 8 (datasets), Sec. 4.4 (Waterbird)
+
+Every image is checked. The four folders are image tables; masks has the foregrounds of train's
+images, where they are known. Archives are kept, verified, in .work/archives.
 """
 
 import shutil
@@ -34,7 +37,6 @@ EMPTY = {
     "ood": Split(pd.DataFrame({"label": [], "group": []}), ()),
 }
 
-
 READERS: dict[str, Callable[[Data, Mirror], Dataset]] = {
     "toybirds": lambda data, mirror: draw_toybirds(data.toybirds),
     "folder": lambda data, mirror: read_folder(data.folder),
@@ -49,9 +51,13 @@ READERS: dict[str, Callable[[Data, Mirror], Dataset]] = {
 
 
 def write_dataset(dataset: Dataset, metaclass: str, folder: Path) -> None:
-    """Write the tables and the classes; what a dataset has not is an empty table, so that later stages agree."""
+    """Write the tables and the classes.
+
+    A split that the dataset does not have becomes an empty table, so that later stages find it.
+    """
+    splits = EMPTY | dataset.splits
     for name in ("train", "masks", "test", "ood"):
-        rows, images = (EMPTY | dataset.splits)[name]
+        rows, images = splits[name]
         bar = tqdm(
             images, desc=f"writing {name}", total=len(rows), unit="image", disable=rows.empty
         )
@@ -61,17 +67,20 @@ def write_dataset(dataset: Dataset, metaclass: str, folder: Path) -> None:
 
 def main() -> None:
     data = load(Params).data
-    with work_folder(
-        "download", "tables"
-    ) as folder:  # locked, and a full disk said in one line, while fetching too
+
+    # the folder is entered before anything is fetched: it is locked then,
+    # and a disk that fills up while fetching is reported in one line
+    with work_folder("download", "tables") as folder:
         dataset = READERS[data.name](data, Mirror(data.url, data.archive))
-        shutil.rmtree(folder)  # what an interrupted run left: its photos may be gone by now
+
+        # what an interrupted run left goes: its photos may be gone by now
+        shutil.rmtree(folder)
         write_dataset(dataset, data.metaclass, folder)
         publish(folder, DOWNLOAD)
-    sizes = {name: len(split.rows) for name, split in dataset.splits.items()}
-    print(
-        f"{len(dataset.classes)} classes: {sizes['train']} images to train on, {sizes['test']} to test on"
-    )
+
+    train = len(dataset.splits["train"].rows)
+    test = len(dataset.splits["test"].rows)
+    print(f"{len(dataset.classes)} classes: {train} images to train on, {test} to test on")
 
 
 if __name__ == "__main__":

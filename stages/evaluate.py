@@ -1,8 +1,13 @@
-"""Measure the arms: top-1, many/medium/few-shot classes, Waterbird groups, and gains over the baseline (Sec. 4).
+"""Measure the arms: top-1, many/medium/few-shot classes, Waterbird groups, gains over the baseline.
 
-Reads data/train/<arm>/{predictions,curves}.csv, data/subsample/manifest.csv, data/download/classes.csv.
-Writes metrics/evaluate.json, metrics/per_class.csv and, for `dvc plots`, metrics/plots/{curves,groups,confusion}.csv.
-Accuracies are percentages with two decimals; intervals are 95 % bootstrap over trials and test images.
+Reads:  data/train/<arm>/{predictions,curves}.csv, data/subsample/manifest.csv,
+        data/download/classes.csv
+Writes: metrics/evaluate.json, metrics/per_class.csv;
+        for `dvc plots`, metrics/plots/{curves,groups,confusion}.csv
+Paper:  Sec. 4
+
+Accuracies are percentages with two decimals; intervals are 95 % bootstrap over trials and test
+images.
 """
 
 from typing import Any
@@ -42,26 +47,32 @@ def check_paired(answers: dict[str, Splits]) -> None:
         for split, baseline in answers[BASELINE].items():
             if split not in splits or not paired(splits[split], baseline):
                 raise BadInput(
-                    f"{TRAIN}/{arm}/predictions.csv: other images or trials than {BASELINE}'s; train both anew"
+                    f"{TRAIN}/{arm}/predictions.csv: other images or trials than {BASELINE}'s; "
+                    "train both anew"
                 )
 
 
 def evaluate(answers: dict[str, Splits], counts: np.ndarray, params: Evaluate) -> dict[str, Any]:
     """The content of metrics/evaluate.json."""
-    base, shots = answers[BASELINE], shot_groups(counts, params.many, params.few)
+    base = answers[BASELINE]
+    shots = shot_groups(counts, params.many, params.few)
     weights = draw_weights(base, params.bootstrap)
-    return {
-        "arms": {arm: measure_arm(splits, shots) for arm, splits in answers.items()},
-        "gain": {
-            arm: measure_gain(splits, base, weights)
-            for arm, splits in answers.items()
-            if arm != BASELINE
-        },
-    }
+
+    arms = {}
+    gains = {}
+    for arm, splits in answers.items():
+        arms[arm] = measure_arm(splits, shots)
+        if arm != BASELINE:
+            gains[arm] = measure_gain(splits, base, weights)
+
+    return {"arms": arms, "gain": gains}
 
 
 def per_class(answers: dict[str, Splits], names: pd.Series, counts: np.ndarray) -> pd.DataFrame:
-    """One row a class: its number of training images and each arm's top-1; empty where it has no test image."""
+    """One row a class: its number of training images and each arm's top-1.
+
+    The top-1 is empty where the class has no test image.
+    """
     table = pd.DataFrame(dict(zip(PER_CLASS_COLUMNS, (names, counts), strict=True)))
     for arm, splits in answers.items():
         test = splits["test"]
@@ -71,35 +82,42 @@ def per_class(answers: dict[str, Splits], names: pd.Series, counts: np.ndarray) 
 
 
 def read_curves(arm: str) -> pd.DataFrame:
-    """An arm's training curves, one row for each trial and epoch."""
+    """An arm's training curves, one row for each trial and epoch.
+
+    Raises BadInput where the file is missing or has other columns.
+    """
     path = TRAIN / arm / "curves.csv"
     if not path.is_file():
         raise BadInput(f"{path}: there is no such file; run `dvc repro` first")
+
     rows = pd.read_csv(path)
     if list(rows.columns) != CURVE_COLUMNS:
         raise BadInput(
-            f"{path}: columns must be {', '.join(CURVE_COLUMNS)}; train the arm anew with `dvc repro -f`"
+            f"{path}: columns must be {', '.join(CURVE_COLUMNS)}; "
+            "train the arm anew with `dvc repro -f`"
         )
     return rows
 
 
 def curves(histories: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """Training curves, all arms below each other: the mean over the trials, and the lowest and highest of them."""
+    """Training curves, all arms below each other.
+
+    A row has the mean over an epoch's trials, and the lowest and highest of them.
+    """
     parts = []
     for arm, history in histories.items():
-        spans = {
-            f"{column}_{end}": (column, end)
-            for column in ("loss", "accuracy")
-            for end in ("min", "max")
-        }
         part = history.groupby("epoch", as_index=False).agg(
             loss=("loss", "mean"),
             accuracy=("accuracy", "mean"),
-            **spans,
+            loss_min=("loss", "min"),
+            loss_max=("loss", "max"),
+            accuracy_min=("accuracy", "min"),
+            accuracy_max=("accuracy", "max"),
             trials=("trial", "nunique"),
         )
         part.insert(0, "arm", arm)
         parts.append(part.round(4))
+
     return pd.concat(parts)
 
 
@@ -107,52 +125,63 @@ def group_bars(result: dict[str, Any]) -> pd.DataFrame:
     """Accuracy by arm and part of the test data: all of it, shot groups, Waterbird groups."""
     rows = []
     for arm, measured in result["arms"].items():
-        parts = {"test": measured["top1"]} | {
-            part: measured[part] for part in ("many", "medium", "few") if part in measured
-        }
-        parts |= measured.get("waterbird", {}).get("groups", {})
+        shots = {part: measured[part] for part in ("many", "medium", "few") if part in measured}
+        groups = measured.get("waterbird", {}).get("groups", {})
+        parts = {"test": measured["top1"], **shots, **groups}
         rows += [{"arm": arm, "part": part, "accuracy": value} for part, value in parts.items()]
+
     return pd.DataFrame(rows)
 
 
 def confusion(answers: dict[str, Splits], names: pd.Series) -> pd.DataFrame:
     """What each class's test images are taken for, in percent of its answers over all trials.
 
-    The diagonal comes first, so that both axes of a plot list the classes in their order; other zeros are left out.
+    The diagonal comes first, so that both axes of a plot list the classes in their order; other
+    zeros are left out.
     """
+    diagonal = np.arange(len(names))
     parts = []
     for arm, splits in answers.items():
         test = splits["test"]
         matrix = np.zeros((len(names), len(names)))
         np.add.at(matrix, (np.broadcast_to(test.labels, test.predicted.shape), test.predicted), 1)
         shares = 100 * matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
-        others = np.nonzero(shares * (1 - np.eye(len(names))))
-        actual, predicted = (np.concatenate([np.arange(len(names)), other]) for other in others)
-        part = {
+
+        mistakes = np.nonzero(shares * (1 - np.eye(len(names))))
+        actual, predicted = (np.concatenate([diagonal, classes]) for classes in mistakes)
+
+        columns = {
             "arm": arm,
             "actual": names.iloc[actual].array,
             "predicted": names.iloc[predicted].array,
+            "percent": shares[actual, predicted].round(2),
         }
-        parts.append(pd.DataFrame(part | {"percent": shares[actual, predicted].round(2)}))
+        parts.append(pd.DataFrame(columns))
+
     return pd.concat(parts)
 
 
 def main() -> None:
-    params, classes = load(Params), read_classes(DOWNLOAD)
-    labels = read_manifest(SUBSAMPLE, classes=len(classes))["label"]
-    counts = np.bincount(labels, minlength=len(classes))
+    params = load(Params)
+    names = read_classes(DOWNLOAD)["name"]
+    labels = read_manifest(SUBSAMPLE, classes=len(names))["label"]
+    counts = np.bincount(labels, minlength=len(names))
     arms = arm_names(params.arms)
     answers = {arm: read_answers(TRAIN / arm / "predictions.csv") for arm in arms}
+
     check_orphans(arms)
     check_paired(answers)
+    histories = {arm: read_curves(arm) for arm in arms}
+
     result = evaluate(answers, counts, params.evaluate)
-    write_json(METRICS / "evaluate.json", result, indent=2)
     tables = {
-        METRICS / "per_class.csv": per_class(answers, classes["name"], counts),
-        PLOTS / "curves.csv": curves({arm: read_curves(arm) for arm in arms}),
+        METRICS / "per_class.csv": per_class(answers, names, counts),
+        PLOTS / "curves.csv": curves(histories),
         PLOTS / "groups.csv": group_bars(result),
-        PLOTS / "confusion.csv": confusion(answers, classes["name"]),
+        PLOTS / "confusion.csv": confusion(answers, names),
     }
+
+    write_json(METRICS / "evaluate.json", result, indent=2)
     for path, table in tables.items():
         write_csv(path, table)
 

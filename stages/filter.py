@@ -1,7 +1,8 @@
-"""Leave out the synthetic images in which CLIP sees least of what they should show (Sec. 3.4; supplement 7.1).
+"""Leave out the synthetic images in which CLIP sees least of what they should show.
 
-Reads data/synthesize/, classes.csv and the method. Writes data/filter/{manifest,dropped}.csv with scores, and
-metrics/filter.json.
+Reads:  data/synthesize/, data/download/classes.csv, data/method/filter.json
+Writes: data/filter/{manifest,dropped}.csv (with scores), metrics/filter.json
+Paper:  Sec. 3.4, supplement 7.1
 """
 
 import numpy as np
@@ -21,7 +22,11 @@ from stages.shared.tables import Table, read_classes
 
 
 def captions(criterion: Criterion, classes: pd.DataFrame) -> list[str]:
-    """What CLIP chooses between: metaclass or none (supplement 7.1), or the classes by name (He et al., 2023)."""
+    """The captions that CLIP chooses between.
+
+    They are one with and one without the metaclass (supplement 7.1), or the classes by name (He et
+    al., 2023).
+    """
     if criterion == "class":
         return class_prompts(classes, "none")
     metaclass = classes["metaclass"].iloc[0]
@@ -29,49 +34,57 @@ def captions(criterion: Criterion, classes: pd.DataFrame) -> list[str]:
 
 
 def confidence(scores: torch.Tensor, criterion: Criterion, targets: pd.Series) -> np.ndarray:
-    """The share of the caption that an image should fit in the softmax over all captions, float (n,)."""
-    wanted = (
-        torch.tensor(targets.to_numpy())
-        if criterion == "class"
-        else torch.zeros(len(targets), dtype=torch.long)
-    )
+    """The softmax share, among all captions, of the one that an image should fit: float (n,)."""
+    if criterion == "class":
+        wanted = torch.tensor(targets.to_numpy())
+    else:
+        wanted = torch.zeros(len(targets), dtype=torch.long)
     return scores.softmax(dim=1).gather(1, wanted[:, None])[:, 0].numpy()
 
 
 def split(rows: pd.DataFrame, drop: float) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The kept rows, in table order, and the dropped ones, lowest first: the drop * n lowest, rounded down."""
+    """The kept rows, in table order, and the dropped ones, lowest score first.
+
+    The drop * n lowest are dropped, rounded down; equal scores by key.
+    """
     dropped = rows.sort_values(["score", "key"]).iloc[: count_dropped(len(rows), drop)]
     return rows.drop(dropped.index), dropped
 
 
 def count_dropped(images: int, drop: float) -> int:
+    """How many of the images are dropped: the share `drop` of them, rounded down."""
     return int(drop * images + 1e-9)  # 0.29 * 100 is 28.999…
 
 
 def write(rows: pd.DataFrame, scores: np.ndarray, drop: float) -> None:
+    """Write the kept and the dropped rows with their scores, and how many there are."""
     kept, dropped = split(rows.assign(score=scores.astype(float).round(6)), drop)
     write_csv(FILTER / "manifest.csv", kept)
     write_csv(FILTER / "dropped.csv", dropped)
+
     summary = {
-        "kept": len(kept), "dropped": len(dropped), "score_mean": round(float(scores.mean()), 4),
+        "kept": len(kept),
+        "dropped": len(dropped),
+        "score_mean": round(float(scores.mean()), 4),
         "threshold": round(float(kept["score"].min()), 4),
-    }  # fmt: skip
+    }
     write_json(METRICS / "filter.json", summary)
 
 
 def main() -> None:
-    params, table, classes, criterion = (
-        load(Params),
-        Table(SYNTHESIZE),
-        read_classes(DOWNLOAD),
-        read_criterion(),
-    )
+    params = load(Params)
+    table = Table(SYNTHESIZE)
+    classes = read_classes(DOWNLOAD)
+    criterion = read_criterion()
+
     launch()
     seed_everything(0)
     model, processor = load_clip(params.clip)
+
     texts = text_features(captions(criterion, classes), model, processor)
-    likeness = logits(image_features(table, model, processor), texts, model)
-    scores = confidence(likeness, criterion, table.rows["target_label"])
+    images = image_features(table, model, processor)
+    scores = confidence(logits(images, texts, model), criterion, table.rows["target_label"])
+
     if processes().is_main_process:
         write(table.rows, scores, params.filter.drop)
 

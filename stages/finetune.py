@@ -1,7 +1,10 @@
-"""Teach the base model the classes: Textual Inversion, DreamBooth with LoRA, or both (Sec. 3.3).
+"""Teach the base model the classes: Textual Inversion, DreamBooth with LoRA, or both.
 
-Reads data/subsample/manifest.csv, the training table, classes.csv and the method's strategy. Writes data/finetune/ in
-diffusers' own formats: pytorch_lora_weights.safetensors, tokens/<class-0000>.safetensors; and losses.csv.
+Reads:  data/subsample/manifest.csv, data/download/{train,classes.csv}, data/method/finetune.json,
+        the base model
+Writes: data/finetune/{pytorch_lora_weights.safetensors,tokens/<class-0000>.safetensors} in
+        diffusers' own formats, data/finetune/losses.csv
+Paper:  Sec. 3.3, Eq. 1
 """
 
 import time
@@ -50,7 +53,7 @@ LORA_TARGETS = ["to_q", "to_k", "to_v", "to_out.0"]  # every attention projectio
 
 
 class TokenEmbedding(nn.Module):
-    """A frozen embedding table with new trainable rows behind it: gradients reach the new rows and nothing else."""
+    """A frozen embedding table with new trainable rows behind it; only these get gradients."""
 
     def __init__(self, table: nn.Embedding, rows: Tensor):
         super().__init__()
@@ -64,32 +67,35 @@ class TokenEmbedding(nn.Module):
 
 
 def add_tokens(pipeline: Pipeline, classes: pd.DataFrame) -> list[TokenEmbedding]:
-    """Give each class a token in each text encoder, which starts as its metaclass's (first) word."""
+    """Give each class a token in each text encoder, which starts as its metaclass's first word."""
     added = []
     for tokenizer, encoder in encoders(pipeline):
         table = encoder.get_input_embeddings()
-        words = [
-            tokenizer(word, add_special_tokens=False).input_ids[0] for word in classes["metaclass"]
-        ]
+
+        words = []
+        for metaclass in classes["metaclass"]:
+            words.append(tokenizer(metaclass, add_special_tokens=False).input_ids[0])
         tokenizer.add_tokens(classes["token"].tolist())
+
         embedding = TokenEmbedding(table, table.weight[words].detach().clone().float())
         encoder.set_input_embeddings(embedding)
         added.append(embedding)
+
     return added
 
 
 def add_lora(unet: UNet2DConditionModel, rank: int) -> list[nn.Parameter]:
-    """Low-rank residues on all attention projections (Hu et al., 2022); returns their parameters."""
-    unet.add_adapter(
-        LoraConfig(
-            r=rank, target_modules=LORA_TARGETS, lora_alpha=rank, init_lora_weights="gaussian"
-        )
+    """Add low-rank residues to all attention projections (Hu et al., 2022); returns them."""
+    config = LoraConfig(
+        r=rank, target_modules=LORA_TARGETS, lora_alpha=rank, init_lora_weights="gaussian"
     )
+    unet.add_adapter(config)
     residues = [parameter for parameter in unet.parameters() if parameter.requires_grad]
+
+    # fp32 also where the base is in bf16: the optimiser's steps are too small for bf16
     for residue in residues:
-        residue.data = (
-            residue.data.float()
-        )  # where the base is in bf16, what is learned is not: steps are too small
+        residue.data = residue.data.float()
+
     return residues
 
 
@@ -98,54 +104,67 @@ def diffusion_loss(
 ) -> Tensor:
     """Eq. 1, for noise or velocity prediction, whichever the base was trained for.
 
-    ids: (n, encoders, length). All of the batch is drawn for; the loss is what its rows `mine` add to the batch's mean.
+    ids: (n, encoders, length). Noise and times are drawn for the whole batch; the loss is what its
+    rows `mine` add to the batch's mean.
     """
     noise = torch.randn(latents.shape, generator=generator)
     times = torch.randint(
         scheduler.config.num_train_timesteps, (len(latents),), generator=generator
     )
+
     share_of_batch = len(mine) / len(latents)
     latents, noise, times, ids = (
         to_device(part[mine], pipeline.device) for part in (latents, noise, times, ids)
     )
     noisy = scheduler.add_noise(latents, noise, times).contiguous(memory_format=torch.channels_last)
-    frozen = pipeline.unet.conv_in.weight.dtype  # what is learned is fp32 in any case
+
+    # the frozen weights' type decides; what is learned is fp32 in any case
+    frozen = pipeline.unet.conv_in.weight.dtype
     with torch.autocast(pipeline.device.type, frozen, enabled=frozen != torch.float32):
         predicted = predict(pipeline, noisy, times, encode(pipeline, ids)).float()
+
     velocity = scheduler.config.prediction_type == "v_prediction"
     target = scheduler.get_velocity(latents, noise, times) if velocity else noise
     return share_of_batch * F.mse_loss(predicted, target)
 
 
 class Learner:
-    """What is trained, how, and how it is kept: the model's new parameters with their optimiser."""
+    """The model's new parameters with their optimiser: how they are trained, kept and written."""
 
     def __init__(
         self, pipeline: Pipeline, classes: pd.DataFrame, strategy: Strategy, params: Finetune
     ):
-        self.pipeline, self.strategy, self.params = pipeline, strategy, params
+        self.pipeline = pipeline
+        self.strategy = strategy
+        self.params = params
         self.embeddings = add_tokens(pipeline, classes) if learns_tokens(strategy) else []
+
         groups: list[dict] = []
         if self.embeddings:
             rows = [embedding.rows for embedding in self.embeddings]
             groups.append({"params": rows, "lr": params.token_learning_rate})
         if learns_lora(strategy):
-            groups.append(
-                {"params": add_lora(pipeline.unet, params.lora_rank), "lr": params.learning_rate}
-            )
+            residues = add_lora(pipeline.unet, params.lora_rank)
+            groups.append({"params": residues, "lr": params.learning_rate})
+
         self.parameters = [parameter for group in groups for parameter in group["params"]]
         self.optimizer = torch.optim.AdamW(groups, weight_decay=params.weight_decay)
 
     def step(self, loss: Tensor) -> Tensor:
-        """Down the gradient of all processes' losses, which sum to the batch's; returns that."""
+        """One step down the gradient of the batch's loss; returns that loss.
+
+        `loss` is this process's part: all processes' parts sum to the batch's.
+        """
         self.optimizer.zero_grad()
         loss.backward()
         total = sum_gradients(self.parameters, loss.detach())
+
         nn.utils.clip_grad_norm_(self.parameters, 1.0)
         self.optimizer.step()
         return total
 
     def state(self, losses: list[float]) -> dict:
+        """The content of a checkpoint, from which `restore` goes on."""
         return {
             "parameters": self.parameters,
             "optimizer": self.optimizer.state_dict(),
@@ -153,6 +172,7 @@ class Learner:
         }
 
     def restore(self, path: Path) -> list[float]:
+        """Take over a checkpoint's parameters and optimiser; returns the losses of its steps."""
         state = load_checkpoint(path)
         with torch.no_grad():
             for parameter, saved in zip(self.parameters, state["parameters"], strict=True):
@@ -165,36 +185,48 @@ class Learner:
         if learns_lora(self.strategy):
             lora = convert_state_dict_to_diffusers(get_peft_model_state_dict(self.pipeline.unet))
             self.pipeline.save_lora_weights(folder, lora, weight_name=LORA_FILE)
+
         if self.embeddings:
-            (folder / TOKENS_FOLDER).mkdir(exist_ok=True)
-            rows = [embedding.rows.detach().cpu() for embedding in self.embeddings]
-            for token, *learned in zip(classes["token"], *rows, strict=True):
-                named = dict(
-                    zip(
-                        token_keys(self.pipeline, token),
-                        (row.clone() for row in learned),
-                        strict=True,
-                    )
-                )
-                save_file(named, folder / TOKENS_FOLDER / f"{token.strip('<>')}.safetensors")
+            self._save_tokens(folder / TOKENS_FOLDER, classes["token"])
+
+    def _save_tokens(self, folder: Path, tokens: pd.Series) -> None:
+        folder.mkdir(exist_ok=True)
+        rows = [embedding.rows.detach().cpu() for embedding in self.embeddings]
+        for token, *learned in zip(tokens, *rows, strict=True):
+            keys = token_keys(self.pipeline, token)
+            vectors = [row.clone() for row in learned]
+            named = dict(zip(keys, vectors, strict=True))
+            save_file(named, folder / f"{token.strip('<>')}.safetensors")
 
 
-def prepare(
+def encode_images(
     learner: Learner, table: Table, classes: pd.DataFrame
-) -> tuple[tuple[Tensor, Tensor], Tensor]:
-    """Latent moments of all images and mirror images, (2n, c, h, w) each; token ids, (2n, encoders, length)."""
-    pipeline, params, rows = learner.pipeline, learner.params, range(len(table))
-    sides = [
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What the loop draws from: all images, and behind them all mirror images.
+
+    Returns the means and the standard deviations of their latents, (2n, c, h, w) each, and the
+    token ids of their prompts, (2n, encoders, length).
+    """
+    pipeline = learner.pipeline
+    params = learner.params
+    rows = range(len(table))
+
+    moments = [
         encode_moments(pipeline, table, rows, params.resolution, params.batch, mirror)
         for mirror in (False, True)
     ]
-    means, deviations = (torch.cat(parts) for parts in zip(*sides, strict=True))
+    means, deviations = (torch.cat(parts) for parts in zip(*moments, strict=True))
+
     ids = tokenize(pipeline, class_prompts(classes, learner.strategy))
-    return (means, deviations), ids[torch.tensor(table.rows["label"].tolist() * 2)]
+    labels = table.rows["label"].tolist()
+    return means, deviations, ids[torch.tensor(labels * 2)]
 
 
 def row_weights(labels: pd.Series, class_balanced: bool) -> Tensor:
-    """How likely a step draws each image: all alike, or all classes alike, so that a long tail's tokens learn too."""
+    """How likely a step draws each image, float64 (n,), up to a common factor.
+
+    All images are alike, or all classes are, so that the tokens of a long tail learn too.
+    """
     counts = torch.tensor(labels.map(labels.value_counts()).to_numpy(), dtype=torch.float64)
     return 1 / counts if class_balanced else torch.ones_like(counts)
 
@@ -202,42 +234,48 @@ def row_weights(labels: pd.Series, class_balanced: bool) -> Tensor:
 def finetune(
     learner: Learner, table: Table, classes: pd.DataFrame, seed: int, checkpoint: Path
 ) -> list[float]:
-    """The training loop; step k draws from generator (seed, k), so that a resumed run equals an unbroken one."""
-    params, pipeline, mine = learner.params, learner.pipeline, share(range(learner.params.batch))
-    (means, deviations), ids = prepare(learner, table, classes)
-    weights = row_weights(table.rows["label"], params.class_balanced).repeat(
-        2
-    )  # once more for the mirror images
+    """The training loop; returns each step's loss.
+
+    Step k draws from generator (seed, k), so that a resumed run equals an unbroken one.
+    """
+    params = learner.params
+    pipeline = learner.pipeline
+    mine = share(range(params.batch))
     scheduler = DDPMScheduler.from_config(pipeline.scheduler.config)
+
+    means, deviations, ids = encode_images(learner, table, classes)
+    weights = row_weights(table.rows["label"], params.class_balanced)
+    weights = weights.repeat(2)  # once more for the mirror images
+
     losses: list[Any] = learner.restore(checkpoint) if checkpoint.exists() else []
+    steps = range(len(losses), params.steps)
     saved = time.monotonic()
-    for step in tqdm(
-        range(len(losses), params.steps), initial=len(losses), total=params.steps, desc="finetune"
-    ):
+
+    for step in tqdm(steps, initial=len(losses), total=params.steps, desc="finetune"):
         generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
         rows = torch.multinomial(weights, params.batch, replacement=True, generator=generator)
-        sample = means[rows] + deviations[rows] * torch.randn(
-            means[rows].shape, generator=generator
-        )
-        latents = sample * pipeline.vae.config.scaling_factor
-        loss = learner.step(
-            diffusion_loss(pipeline, scheduler, latents, ids[rows], generator, mine)
-        )
-        losses.append(
-            loss
-        )  # a tensor until it is needed: `.item()` would wait for the GPU at every step
+        noise = torch.randn(means[rows].shape, generator=generator)
+        latents = (means[rows] + deviations[rows] * noise) * pipeline.vae.config.scaling_factor
+
+        # the loss stays a tensor until it is needed: `.item()` would wait for the GPU at every step
+        loss = diffusion_loss(pipeline, scheduler, latents, ids[rows], generator, mine)
+        losses.append(learner.step(loss))
+
         if time.monotonic() - saved >= checkpoint_seconds():
-            saved, losses = time.monotonic(), [float(value) for value in losses]
+            saved = time.monotonic()
+            losses = [float(value) for value in losses]
             if processes().is_main_process:
                 save_checkpoint(learner.state(losses), checkpoint)
+
     return [float(value) for value in losses]
 
 
 def check_share(batch: int) -> None:
     """Raises BadInput where a process would have no part of a batch."""
-    if batch < processes().num_processes:
+    count = processes().num_processes
+    if batch < count:
         raise BadInput(
-            f"params.yaml: finetune.batch: {batch} images cannot be shared by {processes().num_processes} processes; "
+            f"params.yaml: finetune.batch: {batch} images cannot be shared by {count} processes; "
             "launch fewer, or raise it"
         )
 
@@ -245,16 +283,19 @@ def check_share(batch: int) -> None:
 def write(
     losses: list[float], learner: Learner | None, classes: pd.DataFrame, folder: Path
 ) -> None:
+    """Write what was learned, nothing without a learner, and the loss of each step."""
     folder.mkdir(exist_ok=True)
     if learner is not None:
         learner.save(folder, classes)
-    pd.DataFrame({"loss": losses}).round(5).to_csv(
-        folder / "losses.csv", index_label="step", lineterminator="\n"
-    )
+
+    rows = pd.DataFrame({"loss": losses}).round(5)
+    rows.to_csv(folder / "losses.csv", index_label="step", lineterminator="\n")
 
 
 def main() -> None:
-    params, classes, strategy = load(Params), read_classes(DOWNLOAD), read_strategy()
+    params = load(Params)
+    classes = read_classes(DOWNLOAD)
+    strategy = read_strategy()
     table = Table(DOWNLOAD / "train", read_manifest(SUBSAMPLE))
     inputs = [
         SUBSAMPLE,
@@ -263,18 +304,21 @@ def main() -> None:
         METHOD / "finetune.json",
         *model_folder(params.base),
     ]
+
     launch()
     check_share(params.finetune.batch)
     key = work_key(params, inputs, device(), training_precision(), processes().num_processes)
     with common_folder("finetune", key) as work:
         losses: list[float] = []
         learner: Learner | None = None
+
         if strategy != "none":
             seed_everything(params.seed)
             pipeline = load_base(params.base, training_precision())
             check_resolution(pipeline, params.finetune.resolution, "finetune.resolution")
             learner = Learner(pipeline, classes, strategy, params.finetune)
             losses = finetune(learner, table, classes, params.seed, work / "checkpoint.pt")
+
         if processes().is_main_process:
             write(losses, learner, classes, work / "result")
             publish(work / "result", FINETUNE)

@@ -30,7 +30,10 @@ IMAGES = 24  # in train
 
 
 class Made(NamedTuple):
-    """A synthetic image that shows training image `shows`, made from `source` (None: from noise) to be `target`."""
+    """A synthetic image that shows training image `shows`.
+
+    It was made from the image `source` (None: from noise) to be of the class `target`.
+    """
 
     shows: int
     source: int | None
@@ -43,6 +46,10 @@ def label(index: int) -> int:
     return scene("train", index, WORLD.bias).label
 
 
+def picture(index: int) -> np.ndarray:
+    return draw("train", index, WORLD.bias)[0]
+
+
 def faithful(index: int, **changes) -> Made:
     """The training image itself, unchanged."""
     return Made(index, index, label(index))._replace(**changes)
@@ -50,7 +57,10 @@ def faithful(index: int, **changes) -> Made:
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch):
-    """Writes what assess reads, runs it and returns data/assess/images.csv and metrics/assess.json."""
+    """Writes what assess reads and runs it.
+
+    Returns data/assess/images.csv and metrics/assess.json.
+    """
     monkeypatch.chdir(tmp_path)
     Path("data").mkdir()
     Path("data/base").symlink_to(ROOT / "data/base")
@@ -60,13 +70,15 @@ def run(tmp_path: Path, monkeypatch):
         made: list[Made], name: str = "toybirds", frechet: str = "clip"
     ) -> tuple[pd.DataFrame, dict[str, Any]]:
         params = yaml.safe_load((ROOT / "presets/toybirds.yaml").read_text())
-        params["data"]["name"], params["assess"]["frechet"] = name, frechet
+        params["data"]["name"] = name
+        params["assess"]["frechet"] = frechet
         Path("params.yaml").write_text(yaml.safe_dump(params))
         write_inputs(made)
+
         assess.main()
-        return pd.read_csv("data/assess/images.csv", dtype={"key": str}), json.loads(
-            Path("metrics/assess.json").read_text()
-        )
+
+        images = pd.read_csv("data/assess/images.csv", dtype={"key": str})
+        return images, json.loads(Path("metrics/assess.json").read_text())
 
     return stage
 
@@ -81,13 +93,13 @@ def write_inputs(made: list[Made]) -> None:
         "strength": [each.strength for each in made],
         "seed": range(len(made)),
     })  # fmt: skip
-    images = [
-        encode_png(Image.fromarray(draw("train", each.shows, WORLD.bias)[0])) for each in made
-    ]
+    images = [encode_png(Image.fromarray(picture(each.shows))) for each in made]
     write_table(Path("data/synthesize"), images, rows)
+
     for name in ("subsample", "filter"):
         Path("data", name).mkdir(exist_ok=True)
     write_csv(Path("data/subsample") / "manifest.csv", read_manifest(Path("data/download/train")))
+
     scored = read_manifest(Path("data/synthesize")).assign(score=0.25)
     kept = np.array([each.kept for each in made])
     write_csv(Path("data/filter") / "manifest.csv", scored[kept])
@@ -95,27 +107,24 @@ def write_inputs(made: list[Made]) -> None:
 
 
 def test_each_image_has_its_row(run):
-    images, _ = run([
-        faithful(0),
-        Made(shows=13, source=0, target=(label(13) + 1) % 12, strength=0.7, kept=False),  # another bird, another place
-        Made(shows=13, source=None, target=label(13), strength=1.0),
-        faithful(13),
-    ])  # fmt: skip
+    # another bird on another background
+    wrong = Made(shows=13, source=0, target=(label(13) + 1) % 12, strength=0.7, kept=False)
+    from_noise = Made(shows=13, source=None, target=label(13), strength=1.0)
+
+    images, _ = run([faithful(0), wrong, from_noise, faithful(13)])
+
     assert list(images.columns) == assess.IMAGE_COLUMNS
     assert images["key"].tolist() == ["00000000", "00000001", "00000002", "00000003"]
     assert images["kept"].tolist() == [1, 0, 1, 1]
     assert images["score"].tolist() == [0.25] * 4
     assert images["faithful"].tolist() == [1, 0, 1, 1]
     assert images["background_kept"].tolist()[:2] == [1, 0]
-    assert (
-        images["background_error"].isna().tolist()
-        == images["background_kept"].isna().tolist()
-        == [0, 0, 1, 0]
-    )
+
+    for column in ("background_error", "background_kept"):
+        assert images[column].isna().tolist() == [0, 0, 1, 0]
+
     outside = ~draw("train", 0, WORLD.bias)[1]
-    difference = np.abs(
-        draw("train", 13, WORLD.bias)[0].astype(int) - draw("train", 0, WORLD.bias)[0]
-    )[outside].mean()
+    difference = np.abs(picture(13).astype(int) - picture(0))[outside].mean()
     assert images["background_error"].tolist()[:2] == [0, pytest.approx(difference, abs=0.005)]
 
 
@@ -125,9 +134,11 @@ def test_the_summary_counts_by_strength_and_by_what_the_filter_did(run):
         faithful(0), faithful(1, strength=0.9), faithful(2, strength=0.9), Made(0, 0, wrong, 0.9),
         Made(1, 1, label(0), 0.9, kept=False), faithful(3, strength=0.9, kept=False),
     ])  # fmt: skip
+
     assert summary["images"] == 6
     assert summary["faithfulness"] == {
-        "measure": "judge", "all": 66.67, "kept": 75.0, "dropped": 50.0, "strength": {"0.5": 100.0, "0.9": 60.0},
+        "measure": "judge", "all": 66.67, "kept": 75.0, "dropped": 50.0,
+        "strength": {"0.5": 100.0, "0.9": 60.0},
     }  # fmt: skip
     assert summary["background"]["kept"] == {"all": 100.0, "strength": {"0.5": 100.0, "0.9": 100.0}}
     assert summary["background"]["error"] == {"all": 0.0, "strength": {"0.5": 0.0, "0.9": 0.0}}
@@ -135,13 +146,9 @@ def test_the_summary_counts_by_strength_and_by_what_the_filter_did(run):
 
 def test_what_cannot_be_measured_is_absent(run):
     images, summary = run([Made(0, None, label(0), 1.0), Made(1, None, label(1), 1.0)])
+
     assert set(summary) == {"images", "faithfulness", "diversity"}
-    assert set(summary["faithfulness"]) == {
-        "measure",
-        "all",
-        "kept",
-        "strength",
-    }  # nothing was dropped
+    assert set(summary["faithfulness"]) == {"measure", "all", "kept", "strength"}  # none dropped
     assert set(summary["diversity"]) == {"measure", "train"}  # one image a class
     assert "NaN" not in Path("metrics/assess.json").read_text()
     assert images["background_error"].isna().all()
@@ -150,6 +157,7 @@ def test_what_cannot_be_measured_is_absent(run):
 def test_the_lines_for_the_plots_end_with_all_images(run):
     run([faithful(0, strength=0.9), faithful(1, strength=0.5), faithful(2, strength=0.5)])
     lines = pd.read_csv("metrics/assess.csv", dtype={"strength": str})
+
     assert list(lines.columns) == assess.LINE_COLUMNS
     assert lines["strength"].tolist() == ["0.5", "0.9", "all"]
     assert lines["images"].tolist() == [2, 1, 3]
@@ -159,15 +167,14 @@ def test_the_lines_for_the_plots_end_with_all_images(run):
 
 def test_copies_of_the_training_images_are_as_diverse_and_at_no_distance(run, monkeypatch):
     monkeypatch.setattr(assess, "FEWEST", IMAGES)
-    _, summary = run(
-        [faithful(index) for index in range(IMAGES)] + [faithful(0, kept=False, strength=0.9)]
-    )
+    copies = [faithful(index) for index in range(IMAGES)]
+
+    _, summary = run([*copies, faithful(0, kept=False, strength=0.9)])
+
     assert summary["diversity"]["all"] == summary["diversity"]["train"] > 0.01
-    assert summary["frechet"] == {
-        "measure": "clip",
-        "all": 0.0,
-        "strength": {"0.5": 0.0},
-    }  # 0.9: none is kept
+
+    # 0.9 is absent: none of its images is kept
+    assert summary["frechet"] == {"measure": "clip", "all": 0.0, "strength": {"0.5": 0.0}}
 
 
 def test_images_of_few_classes_are_at_a_distance_from_all_of_them(run, monkeypatch):
@@ -180,47 +187,41 @@ def test_images_of_few_classes_are_at_a_distance_from_all_of_them(run, monkeypat
 def test_without_a_judge_faithfulness_is_clips_cosine_with_the_classs_name(run, name):
     images, summary = run([faithful(5), faithful(6)], name=name)
     model, processor = load_clip(Pretrained(id=CLIP, revision=None))
-    pictures = [Image.fromarray(draw("train", index, WORLD.bias)[0]) for index in (5, 6)]
+    pictures = [Image.fromarray(picture(index)) for index in (5, 6)]
     captions = [f"a photo of a {SPECIES[label(index)].name} bird" for index in (5, 6)]
     with torch.no_grad():
         out = model(**processor(text=captions, images=pictures, return_tensors="pt", padding=True))
     expected = torch.nn.functional.cosine_similarity(out.image_embeds, out.text_embeds).tolist()
+
     assert images["faithful"].tolist() == pytest.approx(expected, abs=1e-4)
     assert summary["faithfulness"]["measure"] == "clip similarity to the class's name"
     assert summary["faithfulness"]["all"] == pytest.approx(np.mean(expected), abs=1e-4)
 
 
 def test_equal_inputs_give_equal_bytes(run):
-    paths = [
-        Path("data/assess/images.csv"),
-        Path("metrics/assess.csv"),
-        Path("metrics/assess.json"),
-    ]
+    names = ("data/assess/images.csv", "metrics/assess.csv", "metrics/assess.json")
+    kept = Made(2, 1, label(2), 0.9)
+    dropped = Made(3, 0, label(3), 0.9, kept=False)
+
     contents = []
     for _ in range(2):
-        run(
-            [
-                faithful(0),
-                faithful(1),
-                Made(2, 1, label(2), 0.9),
-                Made(3, 0, label(3), 0.9, kept=False),
-            ]
-        )
-        contents.append([path.read_bytes() for path in paths])
+        run([faithful(0), faithful(1), kept, dropped])
+        contents.append([Path(name).read_bytes() for name in names])
+
     assert contents[0] == contents[1]
 
 
 def test_a_filter_of_other_images_is_refused(run):
     run([faithful(0), faithful(1)])
     write_csv(Path("data/filter") / "manifest.csv", read_manifest(Path("data/filter")).iloc[:1])
-    with pytest.raises(
-        BadInput, match="data/filter: does not list the images of data/synthesize; run"
-    ):
+    line = "data/filter: does not list the images of data/synthesize; run"
+    with pytest.raises(BadInput, match=line):
         assess.main()
 
 
 def test_the_other_reference_is_never_the_own_one_and_the_same_at_every_run():
     drawn = [draw_other("b", ["a", "b", "c"], seed) for seed in range(100)]
+
     assert set(drawn) == {"a", "c"}
     assert drawn == [draw_other("b", ["a", "b", "c"], seed) for seed in range(100)]
     assert draw_other("b", ["b"], 0) is None
@@ -231,12 +232,15 @@ def test_backgrounds_are_compared_at_the_synthetic_size(tmp_path):
     reference[:, 8:] = 100
     mask = np.zeros((8, 16), np.uint8)
     mask[:, :8] = 255  # the black half
+
     rows = pd.DataFrame({"label": [0]})
     write_table(tmp_path / "train", [encode_png(Image.fromarray(reference))], rows)
     write_table(tmp_path / "masks", [encode_png(Image.fromarray(mask))], rows)
     made = encode_png(Image.new("RGB", (4, 4), (110, 110, 110)))
     write_table(tmp_path / "made", [made], rows.assign(source_key="00000000", seed=0))
+
     measured = compare_backgrounds(*(Table(tmp_path / name) for name in ("made", "train", "masks")))
+
     ringing = 5  # Lanczos at the edge between the halves
     assert measured["background_error"].tolist() == pytest.approx([10], abs=ringing)
     assert measured["background_kept"].isna().all()  # there is no other reference
@@ -244,9 +248,8 @@ def test_backgrounds_are_compared_at_the_synthetic_size(tmp_path):
 
 def test_inception_without_its_package_is_refused_with_the_cure(run, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch_fidelity.feature_extractor_inceptionv3", None)
-    with pytest.raises(
-        BadInput, match=r"params.yaml: assess.frechet: .*`pip install torch-fidelity`, or set clip$"
-    ):
+    line = r"params.yaml: assess.frechet: .*`pip install torch-fidelity`, or set clip$"
+    with pytest.raises(BadInput, match=line):
         run([faithful(0)], frechet="inception")
 
 
@@ -257,7 +260,10 @@ def test_inception_without_its_weights_names_the_file(monkeypatch):
         raise OSError("no route to host")
 
     monkeypatch.setattr(module, "load_state_dict_from_url", refuse)
-    line = r"inception's weights cannot be fetched \(no route to host\); put .*\.pth into .*/checkpoints/"
+    line = (
+        r"inception's weights cannot be fetched \(no route to host\); "
+        r"put .*\.pth into .*/checkpoints/"
+    )
     with pytest.raises(BadInput, match=line):
         load_inception()
 

@@ -12,12 +12,15 @@ PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text())
 
 
 def changed(path: str, value, tree=PARAMS) -> dict:
+    """A copy of the parameters with another value at the dotted path."""
     tree = deepcopy(tree)
     *parents, name = path.split(".")
+
     node = tree
     for parent in parents:
         node = node[parent]
     node[name] = value
+
     return tree
 
 
@@ -28,35 +31,35 @@ def test_what_a_removed_arm_left_is_refused_before_anything_is_trained(tmp_path,
     (tmp_path / "data/photos").mkdir()
     (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(
-        SystemExit,
-        match=r"data/train/gone, data/train/lost: no arm of params.yaml's; `rm -r data/train/gone data/train/lost`",
-    ):
+
+    line = (
+        r"data/train/gone, data/train/lost: no arm of params.yaml's; "
+        r"`rm -r data/train/gone data/train/lost`"
+    )
+    with pytest.raises(SystemExit, match=line):
         main()
+
     for name in ("gone", "lost"):
         (tmp_path / "data/train" / name).rmdir()
     main()
+
     assert (tmp_path / "data/check/ok").is_file()
 
 
-def test_a_folder_of_photos_that_is_not_there_is_refused_whatever_the_dataset(
-    tmp_path, monkeypatch
-):
+def test_a_missing_folder_of_photos_is_refused_whatever_the_dataset(tmp_path, monkeypatch):
     (tmp_path / "data").mkdir()
     (tmp_path / "data/base").symlink_to(ROOT / "data/base")
     (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(
-        SystemExit, match=r"data\.folder\.path: there is no folder data/photos; name the one"
-    ):
+    line = r"data\.folder\.path: there is no folder data/photos; name the one"
+    with pytest.raises(SystemExit, match=line):
         main()
 
 
 def test_a_lost_embedded_base_is_got_back_from_git(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(
-        SystemExit, match=r"base\.id: there is no .*; get it back with `git checkout data/base`"
-    ):
+    line = r"base\.id: there is no .*; get it back with `git checkout data/base`"
+    with pytest.raises(SystemExit, match=line):
         check(PARAMS)
 
 
@@ -95,18 +98,16 @@ def test_the_default_is_the_toybirds_preset():
 def test_a_value_out_of_range_is_named(path, value):
     with pytest.raises(SystemExit) as caught:
         check(changed(path, value))
+
     line = str(caught.value)
     assert line.startswith(f"params.yaml: {path}")
     assert "\n" not in line
 
 
 def test_a_misspelt_name_is_named_with_the_right_one():
-    tree = changed("synth.gama", 0.3)
-    with pytest.raises(
-        SystemExit,
-        match=r"params.yaml: synth.gama is no parameter of any stage; did you mean synth.gamma",
-    ):
-        check(tree)
+    line = r"params.yaml: synth.gama is no parameter of any stage; did you mean synth.gamma"
+    with pytest.raises(SystemExit, match=line):
+        check(changed("synth.gama", 0.3))
 
 
 def test_a_missing_name_is_named():
@@ -202,7 +203,6 @@ def test_cub_may_have_waterbirds():
 
 def test_inception_needs_its_package(monkeypatch):
     monkeypatch.setattr("stages.shared.schemas.assess.find_spec", lambda name: None)
-    with pytest.raises(
-        SystemExit, match=r"assess.frechet: inception needs `pip install torch-fidelity`"
-    ):
+    line = r"assess.frechet: inception needs `pip install torch-fidelity`"
+    with pytest.raises(SystemExit, match=line):
         check(changed("assess.frechet", "inception"))

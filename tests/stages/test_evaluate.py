@@ -25,9 +25,10 @@ OPTIONS = Evaluate(many=10, few=5, bootstrap=200)
 
 
 def test_without_ood_and_without_shot_groups_their_keys_are_absent():
-    result = evaluate.evaluate(
-        {"baseline": {"test": TEST}, "other": {"test": TEST}}, np.array([7, 7, 7]), OPTIONS
-    )
+    answers = {"baseline": {"test": TEST}, "other": {"test": TEST}}
+
+    result = evaluate.evaluate(answers, np.array([7, 7, 7]), OPTIONS)
+
     assert set(result["arms"]["other"]) == {"top1", "top1_std", "medium"}
     assert set(result["gain"]["other"]) == {"top1", "top1_ci"}
 
@@ -39,11 +40,10 @@ def test_arms_with_other_images_are_not_compared():
 
 
 def test_per_class_by_hand():
-    table = evaluate.per_class(
-        {"baseline": {"test": TEST}},
-        pd.Series(["Gull", "Tern", "Auk", "Unseen"]),
-        np.array([3, 2, 1, 1]),
-    )
+    names = pd.Series(["Gull", "Tern", "Auk", "Unseen"])
+
+    table = evaluate.per_class({"baseline": {"test": TEST}}, names, np.array([3, 2, 1, 1]))
+
     assert table.to_csv(index=False).splitlines() == [
         "class,train_images,baseline", "Gull,3,75.0", "Tern,2,50.0", "Auk,1,50.0", "Unseen,1,",
     ]  # fmt: skip
@@ -70,56 +70,64 @@ def write_predictions(arm: str, answers: dict[str, Answers]) -> None:
                 "trial": trial,
                 "split": split,
                 "key": [f"{row:08d}" for row in range(len(part.labels))],
+                "label": part.labels,
+                "predicted": predicted,
+                "group": part.groups,
             }
-            parts.append(
-                pd.DataFrame(
-                    columns | {"label": part.labels, "predicted": predicted, "group": part.groups}
-                )
-            )
+            parts.append(pd.DataFrame(columns))
+
     Path("data/train", arm).mkdir(parents=True)
     pd.concat(parts).to_csv(f"data/train/{arm}/predictions.csv", index=False)
-    history = pd.DataFrame(
-        {
-            "trial": [0, 1],
-            "epoch": 0,
-            "loss": [1.0, 2.0],
-            "accuracy": [50.0, 60.0],
-            "learning_rate": 0.1,
-        }
-    )
-    history.to_csv(f"data/train/{arm}/curves.csv", index=False)
+
+
+def write_curves(arm: str) -> None:
+    columns = {
+        "trial": [0, 1],
+        "epoch": 0,
+        "loss": [1.0, 2.0],
+        "accuracy": [50.0, 60.0],
+        "learning_rate": 0.1,
+    }
+    pd.DataFrame(columns).to_csv(f"data/train/{arm}/curves.csv", index=False)
 
 
 @pytest.fixture
 def world(tmp_path, monkeypatch) -> Path:
+    """What evaluate reads: three classes, and the arms baseline and diffmix."""
     monkeypatch.chdir(tmp_path)
     Path("params.yaml").write_text(yaml.safe_dump(TREE))
     for folder in ("data/download", "data/subsample"):
         Path(folder).mkdir(parents=True)
     write_classes(Path("data/download"), ["NA", "Tern, Little", "Küken"], "bird")
+
     labels = np.repeat(range(3), COUNTS)
-    rows = pd.DataFrame(
-        {
-            "key": [f"{row:08d}" for row in range(len(labels))],
-            "shard": "shard-00000.tar",
-            "offset": 0,
-            "size": 1,
-        }
-    )
-    write_csv(Path("data/subsample") / "manifest.csv", rows.assign(label=labels))
+    columns = {
+        "key": [f"{row:08d}" for row in range(len(labels))],
+        "shard": "shard-00000.tar",
+        "offset": 0,
+        "size": 1,
+        "label": labels,
+    }
+    write_csv(Path("data/subsample") / "manifest.csv", pd.DataFrame(columns))
+
     write_predictions("baseline", {"test": TEST, "ood": OOD})
     write_predictions("diffmix", {"test": flip(TEST, True), "ood": OOD})
+    for arm in ("baseline", "diffmix"):
+        write_curves(arm)
+
     return tmp_path
 
 
 def test_writes_the_contracts_files(world):
     evaluate.main()
+
     text = Path("metrics/evaluate.json").read_text()
     result = json.loads(text)
     assert text == json.dumps(result, indent=2, sort_keys=True) + "\n"
     assert set(result["arms"]) == {"baseline", "diffmix"}
     assert result["arms"]["baseline"]["waterbird"]["groups"]["landbird_water"] == 75.0
     assert result["gain"]["diffmix"]["top1"] == 37.5
+
     per_class = pd.read_csv("metrics/per_class.csv", keep_default_na=False)
     assert per_class["class"].tolist() == ["NA", "Tern, Little", "Küken"]
     assert Path("metrics/plots/curves.csv").read_text().splitlines() == [
@@ -127,6 +135,7 @@ def test_writes_the_contracts_files(world):
         "baseline,0,1.5,55.0,1.0,2.0,50.0,60.0,2",
         "diffmix,0,1.5,55.0,1.0,2.0,50.0,60.0,2",
     ]
+
     groups = pd.read_csv("metrics/plots/groups.csv").set_index(["arm", "part"])["accuracy"]
     assert groups["diffmix", "test"] == 100
     assert groups["baseline", "waterbird_land"] == 25
@@ -136,7 +145,9 @@ def test_two_runs_write_equal_bytes(world):
     evaluate.main()
     files = sorted(Path("metrics").rglob("*.*"))
     first = [file.read_bytes() for file in files]
+
     evaluate.main()
+
     assert [file.read_bytes() for file in files] == first
 
 
@@ -156,9 +167,8 @@ def test_refuses_a_trial_that_misses_an_image(world):
 
 def test_refuses_what_a_removed_arm_left(world):
     Path("data/train/removed").mkdir()
-    with pytest.raises(
-        BadInput, match=r"data/train/removed: no arm of params.yaml's; `rm -r data/train/removed`"
-    ):
+    line = r"data/train/removed: no arm of params.yaml's; `rm -r data/train/removed`"
+    with pytest.raises(BadInput, match=line):
         evaluate.main()
 
 
@@ -176,10 +186,13 @@ def test_refuses_curves_with_other_columns(world):
 
 def test_reads_nothing_under_metrics(world):
     evaluate.main()
-    before, stray = Path("metrics/evaluate.json").read_bytes(), Path("metrics/train/removed.csv")
+    before = Path("metrics/evaluate.json").read_bytes()
+
+    stray = Path("metrics/train/removed.csv")
     stray.parent.mkdir(parents=True)
     stray.write_text("none of this stage's business")
     evaluate.main()
+
     assert Path("metrics/evaluate.json").read_bytes() == before
 
 

@@ -21,17 +21,9 @@ from stages.shared.tables import (
 )
 
 NAMES = [
-    " lead",
-    "Grünspecht 鳥",
-    "NA",
-    "a, b",
-    "a_b",
-    "golden retriever",
-    "it's",
-    "null",
-    'say "hi"',
+    " lead", "Grünspecht 鳥", "NA", "a, b", "a_b", "golden retriever", "it's", "null", 'say "hi"',
     "trail ",
-]
+]  # fmt: skip
 
 
 def picture(value: int) -> bytes:
@@ -39,19 +31,16 @@ def picture(value: int) -> bytes:
 
 
 def download(data: Path, names: list[str], labels: list[int]) -> Path:
-    write_table(
-        data / "download/train", map(picture, range(len(labels))), pd.DataFrame({"label": labels})
-    )
+    """Write a training table of distinct pictures, with its classes; returns its folder."""
+    folder = data / "download/train"
+    write_table(folder, map(picture, range(len(labels))), pd.DataFrame({"label": labels}))
     write_classes(data / "download", names, "bird")
-    return data / "download/train"
+    return folder
 
 
 def exported(folder: Path) -> dict[str, bytes]:
-    return {
-        str(path.relative_to(folder)): path.read_bytes()
-        for path in folder.rglob("*")
-        if path.is_file()
-    }
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
 def test_plain_names_are_the_folders(tmp_path):
@@ -81,16 +70,20 @@ def test_odd_class_names_go_from_folder_to_table_to_folder(tmp_path):
         for split in ("train", "test"):
             (tmp_path / "photos" / split / name).mkdir(parents=True)
             (tmp_path / "photos" / split / name / "0.png").write_bytes(picture(label))
+
     dataset = read_folder(Folder(path=str(tmp_path / "photos"), test_share=0.3))
     write_dataset(dataset, "bird", tmp_path / "data/download")
     export(tmp_path / "data/download/train", tmp_path / "out")
+
     assert read_classes(tmp_path / "data/download")["name"].tolist() == NAMES
+
     folders = sorted(path.name for path in (tmp_path / "out").iterdir())
     assert [name[:4] for name in folders] == [f"{label:04d}" for label in range(len(NAMES))]
     assert folders[5] == "0005_golden retriever"
-    assert [
-        (tmp_path / "out" / name / f"{k:08d}.png").read_bytes() for k, name in enumerate(folders)
-    ] == [picture(k) for k in range(len(NAMES))]
+
+    for label, name in enumerate(folders):
+        content = (tmp_path / "out" / name / f"{label:08d}.png").read_bytes()
+        assert content == picture(label)
 
 
 @pytest.mark.parametrize(
@@ -102,7 +95,9 @@ def test_a_table_that_only_chooses_rows_takes_the_images_of_the_other(tmp_path, 
     write_table(data / "synthesize", map(picture, range(3)), pd.DataFrame({"label": [0, 1, 1]}))
     (data / selection).mkdir()
     write_csv(data / selection / "manifest.csv", read_manifest(data / origin).iloc[[2]])
+
     export(data / selection, tmp_path / "out")
+
     assert exported(tmp_path / "out") == {"b/00000002.png": picture(2)}
 
 

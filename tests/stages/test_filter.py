@@ -10,16 +10,20 @@ from stages.filter import captions, confidence, split
 
 
 def test_the_lowest_share_is_dropped_and_the_rest_keeps_its_order():
-    rows = pd.DataFrame(
-        {"key": list("abcdefghij"), "score": [0.9, 0.1, 0.8, 0.3, 0.7, 0.6, 0.5, 0.4, 0.95, 0.2]}
-    )
+    scores = [0.9, 0.1, 0.8, 0.3, 0.7, 0.6, 0.5, 0.4, 0.95, 0.2]
+    rows = pd.DataFrame({"key": list("abcdefghij"), "score": scores})
+
     kept, dropped = split(rows, 0.25)
+
     assert list(dropped["key"]) == ["b", "j"]
     assert list(kept["key"]) == list("acdefghi")
 
 
 def test_equal_scores_are_dropped_in_key_order():
-    kept, dropped = split(pd.DataFrame({"key": ["b", "a", "c", "d"], "score": [0.5] * 4}), 0.5)
+    rows = pd.DataFrame({"key": ["b", "a", "c", "d"], "score": [0.5] * 4})
+
+    kept, dropped = split(rows, 0.5)
+
     assert list(dropped["key"]) == ["a", "b"]
     assert list(kept["key"]) == ["c", "d"]
 
@@ -30,10 +34,8 @@ def test_dropping_nothing_keeps_everything():
 
 
 def test_the_captions_are_the_supplements(classes):
-    assert captions("metaclass", classes) == [
-        "a photo with a bird on it",
-        "a photo without a bird on it",
-    ]
+    chosen_from = captions("metaclass", classes)
+    assert chosen_from == ["a photo with a bird on it", "a photo without a bird on it"]
 
 
 def test_the_captions_of_real_filtering_name_the_classes(classes):

@@ -24,6 +24,7 @@ def params(steps: int = 2) -> Finetune:
 
 
 def learn(strategy: str, table, classes, folder, steps: int = 2) -> Learner:
+    """A learner of this strategy after `steps` steps, with their losses as `losses`."""
     torch.manual_seed(0)
     learner = Learner(load_base(BASE, torch.float32), classes, strategy, params(steps))
     learner.losses = finetune(learner, table, classes, seed=0, checkpoint=folder / "checkpoint.pt")
@@ -32,12 +33,14 @@ def learn(strategy: str, table, classes, folder, steps: int = 2) -> Learner:
 
 def test_new_rows_get_the_gradient_that_a_whole_table_would_give_them():
     whole = nn.Embedding(7, 3)
-    split = TokenEmbedding(
-        nn.Embedding.from_pretrained(whole.weight[:5].detach()), whole.weight[5:].detach().clone()
-    )
-    ids, weights = torch.tensor([[0, 5, 6], [6, 4, 5]]), torch.randn(2, 3, 3)
+    table = nn.Embedding.from_pretrained(whole.weight[:5].detach())
+    split = TokenEmbedding(table, whole.weight[5:].detach().clone())
+    ids = torch.tensor([[0, 5, 6], [6, 4, 5]])
+    weights = torch.randn(2, 3, 3)
+
     (whole(ids) * weights).sum().backward()
     (split(ids) * weights).sum().backward()
+
     assert torch.equal(split(ids), whole(ids))
     assert torch.equal(split.rows.grad, whole.weight.grad[5:])
     assert split.table.weight.grad is None
@@ -45,10 +48,13 @@ def test_new_rows_get_the_gradient_that_a_whole_table_would_give_them():
 
 def test_only_the_new_rows_of_the_table_move(table, classes, tmp_path):
     before = load_base(BASE, torch.float32).text_encoder.state_dict()
+
     learner = learn("ti", table, classes, tmp_path)
+
     after = learner.pipeline.text_encoder.get_input_embeddings()
     name = next(key for key in before if "token_embedding" in key)
     assert torch.equal(after.table.weight, before[name])
+
     first_word = learner.pipeline.tokenizer("bird", add_special_tokens=False).input_ids[0]
     assert not torch.isclose(after.rows, before[name][first_word]).all(dim=1).any()
 
@@ -58,68 +64,80 @@ def test_only_the_new_rows_of_the_table_move(table, classes, tmp_path):
 )
 def test_each_strategy_trains_its_own_parameters(strategy, trained, classes):
     learner = Learner(load_base(BASE, torch.float32), classes, strategy, params())
-    blocks = sum(
-        name.endswith(("attn1", "attn2")) for name, _ in learner.pipeline.unet.named_modules()
-    )
+
+    names = [name for name, _ in learner.pipeline.unet.named_modules()]
+    blocks = sum(name.endswith(("attn1", "attn2")) for name in names)
+
     assert blocks == 14  # seven transformer blocks, each with self- and cross-attention
     assert len(learner.parameters) == trained
 
 
 def test_balanced_weights_draw_all_classes_alike():
     labels = pd.Series([0, 0, 0, 1])
-    assert row_weights(labels, class_balanced=True).tolist() == pytest.approx(
-        [1 / 3, 1 / 3, 1 / 3, 1]
-    )
+    balanced = row_weights(labels, class_balanced=True)
+
+    assert balanced.tolist() == pytest.approx([1 / 3, 1 / 3, 1 / 3, 1])
     assert row_weights(labels, class_balanced=False).tolist() == [1, 1, 1, 1]
 
 
 def test_the_result_loads_into_stock_diffusers(table, classes, tmp_path):
     learner = learn("ti+db", table, classes, tmp_path)
     learner.save(tmp_path, classes)
+
     stock = StableDiffusionPipeline.from_pretrained(
         PIPELINE, dtype=torch.float32, safety_checker=None
     )
     stock.load_lora_weights(tmp_path, weight_name="pytorch_lora_weights.safetensors")
     for token in classes["token"]:
         stock.load_textual_inversion(tmp_path / f"tokens/{token.strip('<>')}.safetensors")
-    ids = stock.tokenizer(
-        [f"a photo of a {classes['token'][1]} bird"], return_tensors="pt"
-    ).input_ids
-    latents, time = torch.randn(1, 8, 8, 8), torch.tensor([500])
+
+    prompt = f"a photo of a {classes['token'][1]} bird"
+    ids = stock.tokenizer([prompt], return_tensors="pt").input_ids
+    latents = torch.randn(1, 8, 8, 8)
+    time = torch.tensor([500])
     with torch.no_grad():
         theirs = stock.unet(latents, time, stock.text_encoder(ids)[0]).sample
         ours = learner.pipeline.unet(latents, time, learner.pipeline.text_encoder(ids)[0]).sample
+
     assert torch.allclose(theirs, ours, atol=1e-5)
 
 
 def test_our_loader_fuses_to_the_same_function(table, classes, tmp_path):
     learner = learn("ti+db", table, classes, tmp_path)
     learner.save(tmp_path, classes)
+
     pipeline = load_base(BASE, torch.float32)
     load_finetuned(pipeline, tmp_path)
-    ids = pipeline.tokenizer(
-        [f"a photo of a {classes['token'][2]} bird"], return_tensors="pt"
-    ).input_ids
-    latents, time = torch.randn(1, 8, 8, 8), torch.tensor([500])
+
+    prompt = f"a photo of a {classes['token'][2]} bird"
+    ids = pipeline.tokenizer([prompt], return_tensors="pt").input_ids
+    latents = torch.randn(1, 8, 8, 8)
+    time = torch.tensor([500])
     with torch.no_grad():
         fused = pipeline.unet(latents, time, pipeline.text_encoder(ids)[0]).sample
         ours = learner.pipeline.unet(latents, time, learner.pipeline.text_encoder(ids)[0]).sample
+
     assert torch.allclose(fused, ours, atol=1e-4)
 
 
 def test_a_resumed_run_equals_an_unbroken_one(table, classes, tmp_path, monkeypatch):
     whole = learn("ti+db", table, classes, tmp_path / "a", steps=4)
+
     monkeypatch.setenv("DIFFMIX_CHECKPOINT", "0")
     (tmp_path / "b").mkdir()
     learn("ti+db", table, classes, tmp_path / "b", steps=2)
     resumed = learn("ti+db", table, classes, tmp_path / "b", steps=4)
+
     assert resumed.losses == whole.losses
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters, resumed.parameters, strict=True))
 
 
 @pytest.mark.parametrize("prediction", ["v_prediction", "epsilon"])
 def test_the_loss_is_that_of_the_bases_prediction_type(prediction, monkeypatch):
-    """A UNet that answers with the noise and the image that it was given: v = sqrt(a) noise - sqrt(1 - a) x."""
+    """A UNet that answers with the noise and the image that it was given has no loss.
+
+    v = sqrt(a) noise - sqrt(1 - a) x.
+    """
     scheduler = DDPMScheduler(prediction_type=prediction)
     latents = torch.randn(3, 8, 8, 8)
     pipeline = load_base(BASE, torch.float32)
@@ -131,7 +149,7 @@ def test_the_loss_is_that_of_the_bases_prediction_type(prediction, monkeypatch):
 
     monkeypatch.setattr("stages.finetune.predict", answer)
     ids = tokenize(pipeline, ["a bird"]).expand(3, -1, -1)
-    loss = diffusion_loss(
-        pipeline, scheduler, latents, ids, torch.Generator().manual_seed(0), [0, 1, 2]
-    )
+    generator = torch.Generator().manual_seed(0)
+    loss = diffusion_loss(pipeline, scheduler, latents, ids, generator, [0, 1, 2])
+
     assert loss < 1e-8
