@@ -5,7 +5,10 @@ class BadInput(SystemExit):
     """Ends the process with status 1 and one line: where, what is wrong, how to cure it."""
 
     def __init__(self, line: str = ""):
-        """Names come from files: whatever in them would break the line, or speak to the terminal, is escaped."""
+        """Escape what is unprintable in `line`.
+
+        Names come from files, and could otherwise break the line or control the terminal.
+        """
         super().__init__(
             "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in line)
         )

@@ -8,13 +8,16 @@ import pandas as pd
 
 
 def write_json(path: Path, content: Any, indent: int | None = 1) -> None:
-    """Sorted keys, letters as they are, a line end at the end; raises ValueError for NaN, which is no JSON."""
+    """Write sorted keys, non-ASCII letters as they are, and a line end at the end.
+
+    Raises ValueError for NaN, which is no JSON.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(content, indent=indent, sort_keys=True, ensure_ascii=False, allow_nan=False)
     path.write_text(text + "\n", encoding="utf-8")
 
 
 def write_csv(path: Path, rows: pd.DataFrame) -> None:
-    """A header and the rows, without pandas' index."""
+    """Write a header and the rows, without pandas' index."""
     path.parent.mkdir(parents=True, exist_ok=True)
     rows.to_csv(path, index=False, lineterminator="\n")

@@ -1,4 +1,7 @@
-"""The method cube: what each of the paper's names stands for, and what the stage `method` has resolved it to."""
+"""The method cube: what each of the paper's method names stands for.
+
+Also reads what the stage `method` has resolved the chosen name to.
+"""
 
 import json
 from pathlib import Path
@@ -11,18 +14,19 @@ Strategy = Literal["none", "ti", "db", "ti+db"]
 Mode = Literal["mix", "aug", "gen"]
 Criterion = Literal["metaclass", "class"]
 Name = Literal[
-    "diff-mix", "diff-aug", "diff-gen", "real-mix", "real-aug", "real-gen", "real-guidance", "real-filtering",
-    "da-fusion",
+    "diff-mix", "diff-aug", "diff-gen",
+    "real-mix", "real-aug", "real-gen",
+    "real-guidance", "real-filtering", "da-fusion",
 ]  # fmt: skip
 
 
 class Method(NamedTuple):
-    """A point of the cube: how the base is fine-tuned, where images start from, how much noise, what CLIP looks for."""
+    """A point of the cube."""
 
-    strategy: Strategy
-    mode: Mode
-    strength: tuple[float, ...]
-    criterion: Criterion = "metaclass"
+    strategy: Strategy  # how the base model is fine-tuned
+    mode: Mode  # where synthetic images start from
+    strength: tuple[float, ...]  # how much noise they start with, one drawn for each image
+    criterion: Criterion = "metaclass"  # what the filter asks CLIP for
 
 
 PAPER = (0.5, 0.7, 0.9)  # Sec. 4.2; images from noise have strength 1
@@ -33,11 +37,10 @@ METHODS: dict[Name, Method] = {
     "real-mix": Method("none", "mix", PAPER),
     "real-aug": Method("none", "aug", PAPER),
     "real-gen": Method("none", "gen", (1.0,)),
-    "real-guidance": Method("none", "aug", (0.1,)),  # Sec. 4.2, after He et al., 2023
-    "real-filtering": Method("none", "gen", (1.0,), "class"),  # Sec. 4.2, after He et al., 2023
-    "da-fusion": Method(
-        "ti", "aug", (0.25, 0.5, 0.75, 1.0)
-    ),  # Sec. 4.2, after Trabucco et al., 2023
+    # the two of He et al., 2023, and the one of Trabucco et al., 2023, as Sec. 4.2 compares them
+    "real-guidance": Method("none", "aug", (0.1,)),
+    "real-filtering": Method("none", "gen", (1.0,), "class"),
+    "da-fusion": Method("ti", "aug", (0.25, 0.5, 0.75, 1.0)),
 }
 NAMES: tuple[Name, ...] = get_args(Name)
 TITLES: dict[Name, str] = {  # as in the paper's tables
@@ -74,4 +77,5 @@ def read_criterion(folder: Path = METHOD) -> Criterion:
 def _read(path: Path) -> dict:
     if not path.is_file():
         raise BadInput(f"{path}: there is no such file; run `dvc repro method` first")
+
     return json.loads(path.read_text())

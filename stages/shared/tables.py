@@ -1,7 +1,7 @@
 """Image tables: a folder with manifest.csv and tar shards, read at (offset, size).
 
-Columns: key, shard, offset, size, label, then the table's own. The tars have sorted names and fixed owners and times,
-so that equal content is equal bytes; WebDataset reads them too.
+Columns: key, shard, offset, size, label, then the table's own. The tars have sorted names and fixed
+owners and times, so that equal content is equal bytes; WebDataset reads them too.
 """
 
 import io
@@ -20,51 +20,60 @@ from stages.shared.errors import BadInput
 from stages.shared.files import write_csv
 
 SHARD_ROWS = 1000
-COLUMNS = ["key", "shard", "offset", "size", "label"]
-CLASS_COLUMNS = ["index", "name", "metaclass", "token"]
-TEXT = {"key": str, "shard": str, "source_key": str, "group": str}
 BLOCK = 512  # tar's unit
 SHARD_NAME = re.compile(r"shard-\d{5,}\.tar")  # no path: nothing outside a table's folder is read
 FORMATS = ("JPEG", "PNG", "WEBP")  # of a table's images
-LARGEST = 2**53  # of a whole number: the sum of two is one still, in 64 bits
+
+COLUMNS = ["key", "shard", "offset", "size", "label"]
+CLASS_COLUMNS = ["index", "name", "metaclass", "token"]
+TEXT = {"key": str, "shard": str, "source_key": str, "group": str}
 LEAST = {"offset": 0, "size": 1, "label": 0, "source_label": -1, "target_label": 0}  # whole numbers
+LARGEST = 2**53  # of a whole number: the sum of two still fits into 64 bits
 FINITE = ("strength", "score")
-WHOLE, NUMBER = r"[-+]?[0-9]{1,18}", r"[-+]?[0-9]{0,20}\.?[0-9]{1,20}([eE][-+]?[0-9]{1,2})?"
+WHOLE = r"[-+]?[0-9]{1,18}"
+NUMBER = r"[-+]?[0-9]{0,20}\.?[0-9]{1,20}([eE][-+]?[0-9]{1,2})?"
 REMAKE = "make the table anew with `dvc repro -f`"
 
 
 def write_shard(path: Path, images: Iterable[tuple[str, bytes]]) -> list[tuple[int, int]]:
     """Write encoded images as a tar; returns where each lies: (offset, size) in bytes."""
     extents = []
+
     with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
         for name, content in images:
             info = tarfile.TarInfo(name)
             info.size = len(content)
             extents.append((tar.offset + BLOCK, len(content)))
             tar.addfile(info, io.BytesIO(content))
+
     return extents
 
 
 def write_table(folder: Path, images: Iterable[bytes], rows: pd.DataFrame) -> None:
-    """Write a whole table; `rows` has `label` and the table's own columns, in the order of `images`."""
+    """Write a whole table.
+
+    `rows` has `label` and the table's own columns, in the order of `images`.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     rows = rows.reset_index(drop=True)
     rows.insert(0, "key", [f"{row:08d}" for row in range(len(rows))])
-    contents, parts = iter(images), []
+
+    contents = iter(images)
+    parts = []
     for first in range(0, len(rows), SHARD_ROWS):
         part = rows.iloc[first : first + SHARD_ROWS]
         shard = shard_name(first // SHARD_ROWS)
-        pairs = zip(
-            part["key"], contents, strict=False
-        )  # keys first, so that no image beyond the shard is taken
+        # keys come first in zip, so that it takes no image beyond the shard
+        pairs = zip(part["key"], contents, strict=False)
         named = ((f"{key}.{image_suffix(content)}", content) for key, content in pairs)
         parts.append(locate_rows(part, shard, write_shard(folder / shard, named)))
+
     assert next(contents, None) is None, "more images than rows"
     write_csv(folder / "manifest.csv", pd.concat(parts) if parts else locate_rows(rows, "", []))
 
 
 def image_suffix(content: bytes) -> str:
-    """png, jpg or webp, by the first bytes."""
+    """png, jpg or webp, by the first bytes; raises KeyError for anything else."""
     if content.startswith(b"RIFF") and content[8:12] == b"WEBP":
         return "webp"
     return {b"\x89P": "png", b"\xff\xd8": "jpg"}[content[:2]]
@@ -76,9 +85,11 @@ def shard_name(number: int) -> str:
 
 def locate_rows(rows: pd.DataFrame, shard: str, extents: Sequence[tuple[int, int]]) -> pd.DataFrame:
     """Add the columns that say where each image lies."""
-    offsets, sizes = [extent[0] for extent in extents], [extent[1] for extent in extents]
-    placed = rows.assign(shard=shard, offset=offsets, size=sizes)
-    return placed[COLUMNS + [name for name in rows.columns if name not in COLUMNS]]
+    offsets = [offset for offset, _ in extents]
+    sizes = [size for _, size in extents]
+    located = rows.assign(shard=shard, offset=offsets, size=sizes)
+
+    return located[COLUMNS + [name for name in rows.columns if name not in COLUMNS]]
 
 
 def read_manifest(
@@ -87,72 +98,91 @@ def read_manifest(
     name: str = "manifest.csv",
     classes: int | None = None,
 ) -> pd.DataFrame:
-    """The rows of a table, checked: columns there, keys unique, numbers in range; labels below `classes`, where given.
+    """The rows of a table: all columns present, keys unique, numbers in range.
 
-    A manifest may list rows of a table that lies elsewhere (subsample, filter); `Table` looks at the shards.
+    Labels are below `classes`, where that is given. A manifest may list rows of a table that lies
+    elsewhere (subsample, filter); `Table` checks the shards. Raises BadInput.
     """
     path = folder / name
     if not path.is_file():
         raise BadInput(f"{path}: there is no such table; run `dvc repro` (or `dvc checkout`) first")
+
     rows = _read_csv(path, TEXT, REMAKE)
+
     missing = [column for column in [*COLUMNS, *columns] if column not in rows.columns]
     if missing:
         raise BadInput(f"{path}: column {missing[0]!r} is missing; {REMAKE}")
-    if rows["key"].duplicated().any():
-        raise BadInput(
-            f"{path}: key {rows.loc[rows['key'].duplicated(), 'key'].iloc[0]!r} appears twice"
-        )
+    repeated = rows["key"].duplicated()
+    if repeated.any():
+        raise BadInput(f"{path}: key {rows.loc[repeated, 'key'].iloc[0]!r} appears twice")
     _check_columns(rows, path, classes)
+
     return rows
 
 
 def _read_csv(path: Path, types: Mapping[str, type], cure: str) -> pd.DataFrame:
-    """A file with a header; raises BadInput for what is none."""
+    """The rows of a file with a header; raises BadInput for a file that is no such thing."""
     try:
-        rows = pd.read_csv(path, dtype=types, keep_default_na=False, low_memory=False)  # type: ignore[arg-type]
-    except (
-        OSError,
-        ValueError,
-    ) as error:  # ValueError: of pandas' parser, and of text that is not UTF-8
+        rows = pd.read_csv(
+            path,
+            dtype=types,  # type: ignore[arg-type]
+            keep_default_na=False,
+            low_memory=False,
+        )
+    except (OSError, ValueError) as error:
+        # ValueError: of pandas' parser, and of text that is not UTF-8
         raise BadInput(f"{path}: cannot be read ({' '.join(str(error).split())}); {cure}") from None
+
     if not isinstance(rows.index, pd.RangeIndex):  # pandas would take the first column for an index
         raise BadInput(f"{path}: line 2 has more fields than the header; {cure}")
+
     return rows
 
 
 def _check_columns(rows: pd.DataFrame, path: Path, classes: int | None) -> None:
-    """Raises BadInput, naming the line, for a row that no stage can have written; a column at a time, for speed."""
+    """Raises BadInput, naming the line, for a row that no stage can have written.
+
+    For speed a column at a time, and of the shards each name once.
+    """
     if rows.empty:
         return
+
     codes, shards = pd.factorize(rows["shard"])
     strange = [not SHARD_NAME.fullmatch(str(shard)) for shard in shards]
     _refuse(np.array(strange)[codes], rows["shard"], path, "is no shard of this table")
+
     for column in [name for name in LEAST if name in rows]:
-        most = LARGEST if classes is None or "label" not in column else classes - 1
         if not pd.api.types.is_integer_dtype(rows[column]):
             _refuse_text(path, column, WHOLE, "is no whole number of 18 digits at most")
+        most = LARGEST if classes is None or "label" not in column else classes - 1
         outside = ((rows[column] < LEAST[column]) | (rows[column] > most)).to_numpy(bool)
         _refuse(outside, rows[column], path, f"is not within {LEAST[column]} and {most}")
+
     for column in [name for name in FINITE if name in rows]:
         if not pd.api.types.is_numeric_dtype(rows[column]):
             _refuse_text(path, column, NUMBER, "is no number")
-        _refuse(
-            ~np.isfinite(rows[column].to_numpy(float)), rows[column], path, "is no finite number"
-        )
+        infinite = ~np.isfinite(rows[column].to_numpy(float))
+        _refuse(infinite, rows[column], path, "is no finite number")
 
 
 def _refuse_text(path: Path, column: str, pattern: str, reason: str) -> None:
-    """Look for the cell that keeps a column from being one of numbers, as it is written."""
+    """Raises BadInput for the first cell that is not written as a number: it made the column text.
+
+    The file is read again, since pandas may have changed how the cells are spelled.
+    """
     cells = pd.read_csv(path, usecols=[column], dtype=str, keep_default_na=False)[column]
     _refuse(~cells.str.fullmatch(pattern).to_numpy(bool), cells, path, reason)
 
 
 def _refuse(wrong: np.ndarray, cells: pd.Series, path: Path, reason: str) -> None:
-    if wrong.any():
-        row = int(wrong.argmax())
-        raise BadInput(
-            f"{path}: line {row + 2}: {cells.name} {shown(cells.iloc[row])} {reason}; {REMAKE}"
-        )
+    """Raises BadInput for the first cell that is wrong, if any is."""
+    if not wrong.any():
+        return
+
+    row = int(wrong.argmax())
+    raise BadInput(
+        f"{path}: line {row + 2}: {cells.name} {shown(cells.iloc[row])} {reason}; {REMAKE}"
+    )
 
 
 def shown(value: object) -> str:
@@ -167,14 +197,12 @@ class Table:
     def __init__(self, folder: Path, rows: pd.DataFrame | None = None):
         self.folder = folder.resolve()  # shards are mapped once a process, by path
         self.rows = read_manifest(folder) if rows is None else rows.reset_index(drop=True)
+
         codes, shards = pd.factorize(self.rows["shard"])
-        self._shards, self._paths = (
-            codes.astype(np.int32),
-            [self.folder / str(shard) for shard in shards],
-        )
-        self._offsets, self._sizes = (
-            self.rows[name].to_numpy(np.int64) for name in ("offset", "size")
-        )
+        self._shards = codes.astype(np.int32)
+        self._paths = [self.folder / str(shard) for shard in shards]
+        self._offsets = self.rows["offset"].to_numpy(np.int64)
+        self._sizes = self.rows["size"].to_numpy(np.int64)
         self._check_shards()
 
     def __len__(self) -> int:
@@ -200,19 +228,24 @@ class Table:
             raise self._damaged(row, "no png, jpg or webp") from None
 
     def _damaged(self, row: int, reason: str) -> BadInput:
-        key, path = self.rows["key"].iloc[row], self._paths[self._shards[row]]
+        key = self.rows["key"].iloc[row]
+        path = self._paths[self._shards[row]]
         return BadInput(
-            f"{path}: holds no image for key {shown(key)} ({reason}); get it back with `dvc checkout -f`"
+            f"{path}: holds no image for key {shown(key)} ({reason}); "
+            "get it back with `dvc checkout -f`"
         )
 
     def _check_shards(self) -> None:
+        """Raises BadInput for a shard that ends before the last of its images does."""
         ends = np.zeros(len(self._paths), np.int64)
         np.maximum.at(ends, self._shards, self._offsets + self._sizes)
+
         for path, end in zip(self._paths, ends, strict=True):
             held = path.stat().st_size if path.is_file() else 0
             if held < end:
                 raise BadInput(
-                    f"{path}: truncated, {held} bytes of at least {end}; get it back with `dvc checkout -f`"
+                    f"{path}: truncated, {held} bytes of at least {end}; "
+                    "get it back with `dvc checkout -f`"
                 )
 
 
@@ -237,30 +270,34 @@ def token_name(index: int) -> str:
 def write_classes(folder: Path, names: Sequence[str], metaclass: str) -> None:
     classes = pd.DataFrame({"index": range(len(names)), "name": names, "metaclass": metaclass})
     classes["token"] = [token_name(index) for index in range(len(names))]
-    classes.to_csv(folder / "classes.csv", index=False, lineterminator="\n")
+    write_csv(folder / "classes.csv", classes)
 
 
 def read_classes(folder: Path) -> pd.DataFrame:
-    """The one place where classes are spelled: index, name, metaclass, token."""
+    """The columns index, name, metaclass and token of each class; raises BadInput.
+
+    Only this file spells the classes: everywhere else they are their indices.
+    """
     path = folder / "classes.csv"
     if not path.is_file():
         raise BadInput(f"{path}: there is no such file; run `dvc repro download` first")
+
     cure = "run `dvc repro -f download`"
     classes = _read_csv(path, {"name": str, "metaclass": str, "token": str}, cure)
     if list(classes.columns) != CLASS_COLUMNS:
         raise BadInput(f"{path}: columns must be {', '.join(CLASS_COLUMNS)}; {cure}")
     if classes.empty:
         raise BadInput(f"{path}: lists no class; {cure}")
+
+    # tokens too, since finetune's files are called by them
     for row, (index, token) in enumerate(zip(classes["index"], classes["token"], strict=True)):
-        if str(index) != str(row) or token != token_name(
-            row
-        ):  # finetune's files are called by the token
+        if str(index) != str(row) or token != token_name(row):
             raise BadInput(
                 f"{path}: line {row + 2}: must be class {row} with token {token_name(row)}; {cure}"
             )
-    twice = classes["name"].duplicated()
-    if twice.any():
-        raise BadInput(
-            f"{path}: class {shown(classes.loc[twice, 'name'].iloc[0])} appears twice; {cure}"
-        )
+
+    repeated = classes.loc[classes["name"].duplicated(), "name"]
+    if not repeated.empty:
+        raise BadInput(f"{path}: class {shown(repeated.iloc[0])} appears twice; {cure}")
+
     return classes

@@ -1,4 +1,4 @@
-"""The text-to-image model: loading it, and the three things that fine-tuning and synthesis both do with it."""
+"""The text-to-image model: loading it, and what fine-tuning and synthesis both do with it."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,11 +34,9 @@ from stages.shared.pretrained.reference import Pretrained
 from stages.shared.running.runtime import device, precision
 from stages.shared.tables import Table
 
-LORA_FILE, TOKENS_FOLDER = "pytorch_lora_weights.safetensors", "tokens"
-SDXL_TOKENS = (
-    "clip_l",
-    "clip_g",
-)  # the encoders' names in a token's file, by diffusers' convention
+LORA_FILE = "pytorch_lora_weights.safetensors"
+TOKENS_FOLDER = "tokens"
+SDXL_TOKENS = ("clip_l", "clip_g")  # the encoders' names in a token's file, as diffusers has them
 Pipeline: TypeAlias = StableDiffusionPipeline | StableDiffusionXLPipeline
 FAMILIES: dict[str, Any] = {
     "StableDiffusionPipeline": StableDiffusionPipeline,  # 1.x and 2.x
@@ -54,33 +52,43 @@ def load_base(base: Pretrained, dtype: torch.dtype | None = None) -> Pipeline:
     for library in (diffusers_logging, transformers_logging):
         library.set_verbosity_error()
         library.disable_progress_bar()
+
     index = read_index("base", base, PIPELINE_INDEX)
-    family, folder = find_family(base, index), find_folder("base", base, pipeline_files(index))
+    family = find_family(base, index)
+    folder = find_folder("base", base, pipeline_files(index))
     unused = dict.fromkeys(set(UNUSED) & set(index))
     try:
         pipeline = family.from_pretrained(
-            folder, local_files_only=True, dtype=dtype or precision(), use_safetensors=True, **unused,
+            folder, local_files_only=True, use_safetensors=True,
+            dtype=dtype or precision(), **unused,
         )  # fmt: skip
     except (OSError, ValueError, SafetensorError) as error:
         raise unloadable("base", base, error) from None
-    if getattr(pipeline.vae.config, "latents_mean", None) or not hasattr(
-        pipeline.scheduler.config, "beta_schedule"
-    ):
+
+    shifted = getattr(pipeline.vae.config, "latents_mean", None)
+    if shifted or not hasattr(pipeline.scheduler.config, "beta_schedule"):
         raise BadInput(
-            f"{id_leaf('base', base)} scales its latents or its noise in a way of its own; take another"
+            f"{id_leaf('base', base)} scales its latents or its noise in a way of its own; "
+            "take another"
         )
+
     pipeline.scheduler = DPMSolverMultistepScheduler.from_config(pipeline.scheduler.config)
     pipeline.set_progress_bar_config(disable=True)
     for model in (pipeline.unet, pipeline.vae, *(encoder for _, encoder in encoders(pipeline))):
         model.requires_grad_(False).eval()
+
     if family is StableDiffusionXLPipeline:
         fit_into_memory(pipeline)
     pipeline.unet.to(memory_format=torch.channels_last)
+
     return pipeline.to(device())
 
 
 def fit_into_memory(pipeline: StableDiffusionXLPipeline) -> None:
-    """At 1024 pixels: an image at a time through the autoencoder, and activations computed anew for the gradients."""
+    """Save memory, which images of 1024 pixels need.
+
+    The autoencoder takes an image at a time, and activations are computed anew for the gradients.
+    """
     if pipeline.dtype == torch.float16 and pipeline.vae.config.force_upcast:
         pipeline.vae.to(torch.float32)  # its activations overflow in fp16
     pipeline.vae.enable_slicing()
@@ -88,24 +96,35 @@ def fit_into_memory(pipeline: StableDiffusionXLPipeline) -> None:
 
 
 def find_family(base: Pretrained, index: dict[str, Any]) -> Any:
-    """Raises BadInput for a pipeline of another kind: nothing of it has been fetched yet."""
+    """The pipeline's class, by its index.
+
+    Raises BadInput for another kind of pipeline, before anything else of it is fetched.
+    """
     name = index.get("_class_name")
     if name not in FAMILIES:
         raise BadInput(f"{id_leaf('base', base)} is a {name}; take one of {', '.join(FAMILIES)}")
+
     return FAMILIES[name]
 
 
 def load_finetuned(pipeline: Pipeline, folder: Path) -> None:
-    """Add what `finetune` learned, through diffusers' own loaders; LoRA is fused into the weights."""
+    """Add what `finetune` learned, through diffusers' own loaders.
+
+    LoRA is fused into the weights.
+    """
     if (folder / LORA_FILE).exists():
         pipeline.load_lora_weights(folder, weight_name=LORA_FILE)
         pipeline.fuse_lora()
         pipeline.unload_lora_weights()
+
     learned = {
         f"<{path.stem}>": load_file(path)
         for path in sorted((folder / TOKENS_FOLDER).glob("*.safetensors"))
     }
-    for number, (tokenizer, encoder) in enumerate(encoders(pipeline) if learned else ()):
+    if not learned:
+        return
+
+    for number, (tokenizer, encoder) in enumerate(encoders(pipeline)):
         rows = [tensors[token_keys(pipeline, token)[number]] for token, tensors in learned.items()]
         pipeline.load_textual_inversion(
             rows, token=list(learned), tokenizer=tokenizer, text_encoder=encoder
@@ -141,20 +160,29 @@ def encode_moments(
 
     No more than `batch` images are in memory at once; `mirror` flips them.
     """
-    means, deviations = [], []
+    means = []
+    deviations = []
+
     for first in tqdm(range(0, len(rows), batch), desc="encode", disable=len(rows) < 1000):
         pixels = to_pixels([table.image(row) for row in rows[first : first + batch]], resolution)
-        pixels = pixels.flip(-1) if mirror else pixels
+        if mirror:
+            pixels = pixels.flip(-1)
+
         latents = pipeline.vae.encode(pixels.to(pipeline.device, pipeline.vae.dtype)).latent_dist
         means.append(latents.mean.cpu())
         deviations.append(latents.std.cpu())
+
     return torch.cat(means), torch.cat(deviations)
 
 
 def check_resolution(pipeline: Pipeline, resolution: int, name: str) -> None:
-    """Refuse a side that is no whole number of latents; where the UNet cannot halve these evenly, it rounds up."""
+    """Raises BadInput for a side that is no whole number of latents.
+
+    These need not be halved evenly by the UNet, which then rounds up.
+    """
     unit = pipeline.vae_scale_factor
     if resolution % unit:
         raise BadInput(
-            f"params.yaml: {name}: {resolution} is not a multiple of {unit}, which the base model needs"
+            f"params.yaml: {name}: {resolution} is not a multiple of {unit}, "
+            "which the base model needs"
         )

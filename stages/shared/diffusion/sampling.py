@@ -1,4 +1,4 @@
-"""How an image is drawn, as parameters; free of torch, so that they can be checked in no time."""
+"""How an image is drawn, as parameters; without torch, so that they can be checked in no time."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -19,12 +19,15 @@ class Sampling(Section):
 
 
 def reverse_steps(steps: int, strength: float) -> int:
-    """How many of the sampler's steps a strength runs, as in StableDiffusionImg2ImgPipeline, but one at least."""
+    """How many of the sampler's steps a strength runs.
+
+    As in StableDiffusionImg2ImgPipeline, but one at least.
+    """
     return max(int(steps * strength), 1)
 
 
 def check_steps(strengths: Sequence[float], sampling: Sampling) -> None:
-    """Raises BadInput where T is too small to tell two strengths apart: int(T * s) steps are run."""
+    """Raises BadInput where two strengths s would run the same int(T * s) steps: T is too small."""
     counts = {strength: reverse_steps(sampling.steps, strength) for strength in sorted(strengths)}
 
     for one, other in pairwise(counts):

@@ -1,4 +1,7 @@
-"""What the UNet hears of a prompt: the states of Stable Diffusion's text encoder, or of SDXL's two, pooled as well."""
+"""The text that conditions the UNet: the text encoders' states for a prompt.
+
+Stable Diffusion has one text encoder; SDXL has two, and a pooled state as well.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,11 +24,14 @@ class Text:
         return len(self.states)
 
     def rows(self, chosen: Any) -> "Text":
-        """Some of the prompts, by what indexes a tensor's rows."""
+        """Some of the prompts; `chosen` is whatever indexes a tensor's rows."""
         return Text(self.states[chosen], None if self.pooled is None else self.pooled[chosen])
 
     def guided(self) -> "Text":
-        """Of n prompts and, last, the empty one: n times the empty one, then the prompts."""
+        """The text of a guided batch: n times the empty prompt, then the n prompts.
+
+        The empty prompt is the last of this text.
+        """
         count = len(self) - 1
         return self.rows([count] * count + list(range(count)))
 
@@ -38,62 +44,69 @@ def join(parts: Sequence[Text]) -> Text:
 def encoders(pipeline: Any) -> list[tuple[Any, Any]]:
     """The pipeline's tokenizers, each with its text encoder."""
     pairs = [(pipeline.tokenizer, pipeline.text_encoder)]
-    return (
-        [*pairs, (pipeline.tokenizer_2, pipeline.text_encoder_2)]
-        if hasattr(pipeline, "text_encoder_2")
-        else pairs
-    )
+    if hasattr(pipeline, "text_encoder_2"):
+        pairs.append((pipeline.tokenizer_2, pipeline.text_encoder_2))
+
+    return pairs
 
 
 def tokenize(pipeline: Any, prompts: Sequence[str]) -> Tensor:
     """Token ids, (n, encoders, length)."""
     options = {"padding": "max_length", "truncation": True, "return_tensors": "pt"}
-    return torch.stack(
-        [tokenizer(list(prompts), **options).input_ids for tokenizer, _ in encoders(pipeline)],
-        dim=1,
-    )
+    ids = [tokenizer(list(prompts), **options).input_ids for tokenizer, _ in encoders(pipeline)]
+    return torch.stack(ids, dim=1)
 
 
 def encode(pipeline: Any, ids: Tensor) -> Text:
     """The text of `tokenize`'s ids on the pipeline's device; gradients reach what requires them.
 
-    Stable Diffusion hears its encoder's last layer; SDXL both encoders' last but one, side by side, and the second's
-    pooled state (Podell et al., 2023, Sec. 2.1).
+    Stable Diffusion is conditioned on its encoder's last layer; SDXL on both encoders' last layer
+    but one, side by side, and on the second's pooled state (Podell et al., 2023, Sec. 2.1).
     """
-    pairs = [
-        (encoder, part)
-        for (_, encoder), part in zip(encoders(pipeline), ids.unbind(1), strict=True)
+    models = [encoder for _, encoder in encoders(pipeline)]
+    parts = ids.unbind(1)
+    if len(models) == 1:
+        return Text(models[0](parts[0])[0])
+
+    outputs = [
+        encoder(part, output_hidden_states=True)
+        for encoder, part in zip(models, parts, strict=True)
     ]
-    if len(pairs) == 1:
-        (encoder, part), = pairs  # fmt: skip
-        return Text(encoder(part)[0])
-    outputs = [encoder(part, output_hidden_states=True) for encoder, part in pairs]
-    return Text(torch.cat([output.hidden_states[-2] for output in outputs], dim=-1), outputs[-1][0])
+    states = torch.cat([output.hidden_states[-2] for output in outputs], dim=-1)
+    return Text(states, outputs[-1][0])
 
 
 @torch.inference_mode()
 def encode_prompts(pipeline: Any, prompts: Sequence[str]) -> Text:
-    """The prompts and, last, the empty one for guidance: of SDXL zeros, where its configuration says so."""
+    """The prompts and, last, the empty one for guidance.
+
+    The empty one is zeros where SDXL's configuration says so.
+    """
     ids = tokenize(pipeline, [*prompts, ""])
     text = join([encode(pipeline, part.to(pipeline.device)) for part in ids.split(BATCH)])
+
     if text.pooled is not None and pipeline.config.force_zeros_for_empty_prompt:
-        text.states[-1], text.pooled[-1] = 0, 0
+        text.states[-1] = 0
+        text.pooled[-1] = 0
+
     return text
 
 
 def predict(pipeline: Any, latents: Tensor, times: Tensor, text: Text) -> Tensor:
-    """What the UNet predicts for noisy latents (n, c, h, w): noise or velocity, as it was trained to.
+    """What the UNet predicts for noisy latents (n, c, h, w): noise or velocity, as it was trained.
 
-    SDXL is told that an image is as large as it was and not cropped, as by its own pipeline.
+    SDXL is told, as by its own pipeline, that an image is as large as it was and not cropped.
     """
-    known = None
+    added = None
+
     if text.pooled is not None:
         height, width = (side * pipeline.vae_scale_factor for side in latents.shape[-2:])
         sizes = torch.tensor([height, width, 0, 0, height, width], dtype=text.pooled.dtype)
-        known = {
+        added = {
             "text_embeds": text.pooled,
             "time_ids": to_device(sizes, latents.device).expand(len(latents), -1),
         }
+
     return pipeline.unet(
-        latents, times, encoder_hidden_states=text.states, added_cond_kwargs=known
+        latents, times, encoder_hidden_states=text.states, added_cond_kwargs=added
     ).sample

@@ -1,6 +1,7 @@
-"""Translate (SDEdit) or generate the images of a plan with the fine-tuned model, Sec. 3.4 and Eq. 2.
+"""Translate (SDEdit) or generate a plan's images with the fine-tuned model, Sec. 3.4 and Eq. 2.
 
-Agrees with diffusers' own image-to-image and text-to-image pipelines, one image at a time, for equal seeds.
+For equal seeds the images agree with those of diffusers' own image-to-image and text-to-image
+pipelines, one image at a time.
 """
 
 from collections.abc import Iterator
@@ -35,10 +36,13 @@ class References:
     """The training images that some rows of a plan refer to, each encoded once."""
 
     def __init__(self, pipeline: Pipeline, table: Table, keys: pd.Series, sampling: Sampling):
-        self.table, self.resolution = table, sampling.resolution
+        self.table = table
+        self.resolution = sampling.resolution
         self.rows = {key: row for row, key in enumerate(table.rows["key"])}
+
         wanted = sorted(set(keys) - {""})
         self.index = {key: index for index, key in enumerate(wanted)}
+
         if wanted:
             rows = [self.rows[key] for key in wanted]
             self.means, self.deviations = encode_moments(
@@ -48,26 +52,31 @@ class References:
     def latents(self, keys: pd.Series, generators: list[torch.Generator]) -> Tensor:
         """A sample of each image's posterior, drawn with the image's own generator, unscaled."""
         chosen = [self.index[key] for key in keys]
-        shape, dtype = self.means[:1].shape, self.means.dtype
-        noise = torch.cat(
-            [torch.randn(shape, generator=generator, dtype=dtype) for generator in generators]
-        )
-        return self.means[chosen] + self.deviations[chosen] * noise
+        shape = self.means[:1].shape
+        dtype = self.means.dtype
+        noises = [torch.randn(shape, generator=generator, dtype=dtype) for generator in generators]
+
+        return self.means[chosen] + self.deviations[chosen] * torch.cat(noises)
 
     def images(self, keys: pd.Series) -> list[Image.Image]:
-        """What was encoded: the images themselves, resized."""
+        """The images themselves, resized as they were for encoding."""
         return [square(self.table.image(self.rows[key]), self.resolution) for key in keys]
 
 
 def load_translator(
     base: Pretrained, classes: pd.DataFrame, strategy: Strategy, resolution: int
 ) -> tuple[Pipeline, Text]:
-    """The fine-tuned model, and its classes' prompts as `encode_prompts` returns them."""
+    """The fine-tuned model, and its classes' prompts as `encode_prompts` returns them.
+
+    Raises BadInput where there is no model, or `resolution` does not suit it.
+    """
     pipeline = load_base(base)
     check_resolution(pipeline, resolution, "synth.resolution")
+
     if strategy != "none" and not (FINETUNE / "losses.csv").is_file():
         raise BadInput(f"{FINETUNE}: holds no fine-tuned model; run `dvc repro finetune` first")
     load_finetuned(pipeline, FINETUNE)
+
     return pipeline, encode_prompts(pipeline, class_prompts(classes, strategy))
 
 
@@ -80,35 +89,44 @@ def translate(
     sampling: Sampling,
     generators: list[torch.Generator],
 ) -> list[Image.Image]:
-    """Noise the references to `strength` and denoise them under their prompts (SDEdit, Eq. 2); None starts from noise.
+    """Noise the references to `strength` and denoise them under their prompts (SDEdit, Eq. 2).
 
-    references: unscaled latents (n, c, h, w); text: the images' prompts and, last, the empty one. At least one reverse
-    step is taken, also where int(T * s) is 0.
+    references: unscaled latents (n, c, h, w), or None to start from noise alone.
+    text: the images' prompts and, last, the empty one.
+    At least one reverse step is taken, also where int(T * s) is 0.
     """
     scheduler = pipeline.scheduler
     scheduler.set_timesteps(sampling.steps, device=pipeline.device)
     first = 0 if references is None else sampling.steps - reverse_steps(sampling.steps, strength)
     scheduler.set_begin_index(first)
     times = scheduler.timesteps[first:]
+
     noise = draw_noise(pipeline, sampling.resolution, generators)
     latents = start(pipeline, references, noise, times)
     return decode(pipeline, denoise(pipeline, latents, times, text, sampling.guidance_scale))
 
 
 def draw_noise(pipeline: Pipeline, resolution: int, generators: list[torch.Generator]) -> Tensor:
-    """Latents of noise, each image's from its own generator, on the CPU: the same on every device."""
-    side, unet = resolution // pipeline.vae_scale_factor, pipeline.unet
-    shape = (1, unet.config.in_channels, side, side)
-    noise = torch.cat(
-        [torch.randn(shape, generator=generator, dtype=unet.dtype) for generator in generators]
-    )
-    return noise.to(pipeline.device)
+    """Latents of noise (n, c, h, w), each image's from its own generator.
+
+    They are drawn on the CPU, so that they are the same on every device.
+    """
+    dtype = pipeline.unet.dtype
+    side = resolution // pipeline.vae_scale_factor
+    shape = (1, pipeline.unet.config.in_channels, side, side)
+    noises = [torch.randn(shape, generator=generator, dtype=dtype) for generator in generators]
+
+    return torch.cat(noises).to(pipeline.device)
 
 
 def start(pipeline: Pipeline, references: Tensor | None, noise: Tensor, times: Tensor) -> Tensor:
-    """The references' latents, scaled, as noisy as the first of the times asks for; without references noise alone."""
+    """The latents to start from: the references', scaled, as noisy as at the first of the times.
+
+    Without references they are noise alone.
+    """
     if references is None:
         return noise * pipeline.scheduler.init_noise_sigma
+
     scaled = references.to(noise) * pipeline.vae.config.scaling_factor
     return pipeline.scheduler.add_noise(scaled, noise, times[:1].repeat(len(noise)))
 
@@ -116,40 +134,52 @@ def start(pipeline: Pipeline, references: Tensor | None, noise: Tensor, times: T
 def denoise(
     pipeline: Pipeline, latents: Tensor, times: Tensor, text: Text, guidance_scale: float
 ) -> Tensor:
-    """The sampler's steps; with guidance (Ho and Salimans, 2022) the conditional half of a batch is its second."""
-    scheduler, guided = pipeline.scheduler, guidance_scale > 1
-    heard = text.guided() if guided else text.rows(slice(-1))
+    """Take the sampler's steps at `times`.
+
+    With guidance (Ho and Salimans, 2022) each batch holds the latents twice: the first half goes
+    with the empty prompt, the second with the images' own.
+    """
+    scheduler = pipeline.scheduler
+    guided = guidance_scale > 1
+    conditioning = text.guided() if guided else text.rows(slice(-1))
+
     for time in times:
         doubled = torch.cat([latents] * 2) if guided else latents
-        model_input = scheduler.scale_model_input(doubled, time).contiguous(
-            memory_format=torch.channels_last
-        )
-        predicted = predict(pipeline, model_input, time, heard)
+        scaled = scheduler.scale_model_input(doubled, time)
+        model_input = scaled.contiguous(memory_format=torch.channels_last)
+        predicted = predict(pipeline, model_input, time, conditioning)
+
         if guided:
-            free, conditional = predicted.chunk(2)
-            predicted = free + guidance_scale * (conditional - free)
+            unconditional, conditional = predicted.chunk(2)
+            predicted = unconditional + guidance_scale * (conditional - unconditional)
+
         latents = scheduler.step(predicted, time, latents, return_dict=False)[0]
+
     return latents
 
 
 def decode(pipeline: Pipeline, latents: Tensor) -> list[Image.Image]:
+    """The images that the autoencoder makes of scaled latents."""
     unscaled = (latents / pipeline.vae.config.scaling_factor).to(pipeline.vae.dtype)
-    return pipeline.image_processor.postprocess(
-        pipeline.vae.decode(unscaled).sample, output_type="pil"
-    )
+    decoded = pipeline.vae.decode(unscaled).sample
+    return pipeline.image_processor.postprocess(decoded, output_type="pil")
 
 
 def translate_rows(
     pipeline: Pipeline, references: References, text: Text, rows: pd.DataFrame, sampling: Sampling
 ) -> list[Image.Image]:
-    """The images of rows of one strength, each from its own seed; `text` is `encode_prompts`' of all classes."""
+    """The images of rows of one strength, each from its own seed.
+
+    `text` is what `encode_prompts` returns for all classes.
+    """
     generators = [torch.Generator().manual_seed(int(seed)) for seed in rows["seed"]]
+    strength = float(rows["strength"].iloc[0])
+
     generated = (rows["source_key"] == "").all()
     latents = None if generated else references.latents(rows["source_key"], generators)
     prompts = text.rows([*rows["target_label"], -1])
-    return translate(
-        pipeline, latents, prompts, float(rows["strength"].iloc[0]), sampling, generators
-    )
+
+    return translate(pipeline, latents, prompts, strength, sampling, generators)
 
 
 def buckets(rows: pd.DataFrame, size: int) -> Iterator[pd.DataFrame]:
@@ -160,17 +190,20 @@ def buckets(rows: pd.DataFrame, size: int) -> Iterator[pd.DataFrame]:
 
 
 def read_plan(path: Path, sources: pd.DataFrame) -> pd.DataFrame:
-    """The plan, checked against the table that it refers to."""
+    """The plan, checked against the table that it refers to; raises BadInput."""
     if not path.is_file():
         raise BadInput(f"{path}: there is no plan; run `dvc repro plan` first")
+
     plan = pd.read_csv(path, dtype=TEXT, keep_default_na=False)  # type: ignore[arg-type]
     if list(plan.columns) != PLAN_COLUMNS:
         raise BadInput(
             f"{path}: columns must be {', '.join(PLAN_COLUMNS)}; run `dvc repro -f plan`"
         )
+
     unknown = set(plan["source_key"]) - set(sources["key"]) - {""}
     if unknown:
         raise BadInput(
             f"{path}: source_key {min(unknown)!r} is not in {SUBSAMPLE}; run `dvc repro -f plan`"
         )
+
     return plan

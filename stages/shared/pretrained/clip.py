@@ -16,8 +16,12 @@ from stages.shared.tables import Table
 
 
 def load_clip(clip: Pretrained) -> tuple[CLIPModel, CLIPProcessor]:
-    """Raises BadInput for what is no CLIP, lacks files, or cannot be fetched."""
+    """CLIP and its processor.
+
+    Raises BadInput for what is no CLIP, lacks files, or cannot be fetched.
+    """
     folder = find_folder("clip", clip, CLIP)
+
     try:
         model = CLIPModel.from_pretrained(
             folder, use_safetensors=True, dtype=precision(), local_files_only=True
@@ -25,38 +29,43 @@ def load_clip(clip: Pretrained) -> tuple[CLIPModel, CLIPProcessor]:
         processor = CLIPProcessor.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, SafetensorError) as error:
         raise unloadable("clip", clip, error) from None
+
     return model.to(device()).eval(), processor
 
 
 @torch.inference_mode()
 def image_features(table: Table, model: CLIPModel, processor: CLIPProcessor) -> Tensor:
-    """The table's images as unit vectors, float32 (n, width), on the CPU; several processes share the batches."""
+    """The table's images as unit vectors, float32 (n, width), on the CPU.
+
+    Several processes share the batches.
+    """
+    # first an empty part, so that an empty table has features of the same width
     parts = {-1: torch.empty(0, model.config.projection_dim)}
+
     for first in tqdm(share(range(0, len(table), BATCH)), desc="CLIP", disable=len(table) < 1000):
         images = [table.image(row) for row in range(first, min(first + BATCH, len(table)))]
-        pixels = processor(images=images, return_tensors="pt")["pixel_values"].to(
-            device(), model.dtype
-        )
-        parts[first] = (
-            model.visual_projection(model.vision_model(pixel_values=pixels).pooler_output)
-            .float()
-            .cpu()
-        )
+        pixels = processor(images=images, return_tensors="pt")["pixel_values"]
+        pooled = model.vision_model(pixel_values=pixels.to(device(), model.dtype)).pooler_output
+        parts[first] = model.visual_projection(pooled).float().cpu()
+
     return torch.nn.functional.normalize(torch.cat(list(gather(parts).values())), dim=1)
 
 
 @torch.inference_mode()
 def text_features(captions: Sequence[str], model: CLIPModel, processor: CLIPProcessor) -> Tensor:
     """The captions as unit vectors, float32 (n, width), on the CPU."""
-    tokens = processor(text=list(captions), return_tensors="pt", padding=True, truncation=True).to(
-        device()
-    )
-    pooled = model.text_model(**tokens).pooler_output
-    return torch.nn.functional.normalize(model.text_projection(pooled).float().cpu(), dim=1)
+    tokens = processor(text=list(captions), return_tensors="pt", padding=True, truncation=True)
+    pooled = model.text_model(**tokens.to(device())).pooler_output
+    features = model.text_projection(pooled).float().cpu()
+
+    return torch.nn.functional.normalize(features, dim=1)
 
 
 def prototypes(features: Tensor, labels: Sequence[int], classes: int) -> Tensor:
-    """The direction of each class's images, unit vectors (classes, width); zero for a class without one."""
+    """The direction of each class's images, unit vectors (classes, width).
+
+    A class without images has zeros.
+    """
     sums = torch.zeros(classes, features.shape[1]).index_add(0, torch.tensor(labels), features)
     return torch.nn.functional.normalize(sums, dim=1)
 

@@ -1,4 +1,4 @@
-"""Which pretrained model: read without importing what loads it."""
+"""Which pretrained model: parameters, read without importing the libraries that load it."""
 
 import re
 
@@ -6,7 +6,7 @@ from pydantic import Field
 
 from stages.shared.params import Section
 
-COMMIT = re.compile(r"[0-9a-f]{40}")  # of a hub: a branch or a tag moves
+COMMIT = re.compile(r"[0-9a-f]{40}")  # a hub's revision: a branch or a tag would move
 
 
 class Pretrained(Section):

@@ -11,24 +11,24 @@ from stages.shared.errors import BadInput
 
 def save_checkpoint(state: dict[str, Any], path: Path) -> None:
     """Write to a new file, then rename: a kill leaves the old one or the new one."""
-    buffer = (
-        io.BytesIO()
-    )  # not straight to the file: of a full disk torch says nothing that can be understood
+    # not straight to the file: torch's error for a full disk cannot be understood
+    buffer = io.BytesIO()
     torch.save(state, buffer)
-    path.with_suffix(".new").write_bytes(buffer.getbuffer())
-    path.with_suffix(".new").replace(path)
+
+    new = path.with_suffix(".new")
+    new.write_bytes(buffer.getbuffer())
+    new.replace(path)
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Loads tensors only, never code, to the CPU; raises BadInput for any other file.
+    """Load tensors only, never code, to the CPU; raises BadInput for any other file.
 
-    To the CPU, since AdamW would wait for a GPU at every step if its counter of steps lay there.
+    To the CPU, since AdamW would wait for a GPU at every step if its counter of steps lay on it.
     """
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except (
-        Exception
-    ) as error:  # of many types: not a zip, truncated, or an object that is no tensor
+    except Exception as error:
+        # of many types: not a zip, truncated, or an object that is no tensor
         reason = " ".join(str(error).split()).partition(".")[0][:120]
         raise BadInput(
             f"{path}: is not a checkpoint ({reason}); remove it, then run again"

@@ -1,8 +1,9 @@
-"""Several processes for one stage, by Hugging Face Accelerate (torchrun underneath). A process alone is the usual case.
+"""Several processes for one stage, by Hugging Face Accelerate (torchrun underneath).
 
     DIFFMIX_LAUNCHER="accelerate launch --multi_gpu --num_processes 4" dvc repro
 
-The stage starts itself anew under the launcher, so that dvc.yaml's commands, which DVC hashes, stay what they are.
+The stage starts itself anew under the launcher, so that dvc.yaml's commands, which DVC hashes, stay
+what they are. Without a launcher, which is the usual case, everything here serves the one process.
 """
 
 import os
@@ -31,39 +32,49 @@ Item = TypeVar("Item")
 
 
 def launch() -> None:
-    """Hand this process over to DIFFMIX_LAUNCHER, once; or join the processes that it has started."""
+    """Hand this process over to DIFFMIX_LAUNCHER, once; or join the processes that it has started.
+
+    Raises BadInput for a launcher that is no command.
+    """
     environment = dict(os.environ)
-    command = shlex.split(
-        environment.pop(LAUNCHER, "")
-    )  # not inherited: the launched process would launch again
+    # the launched processes do not inherit the variable: they would launch again
+    command = shlex.split(environment.pop(LAUNCHER, ""))
+
     if command:
         if shutil.which(command[0]) is None:
             raise BadInput(
                 f"{LAUNCHER}: there is no command {command[0]!r}; install it, or unset {LAUNCHER}"
             )
-        environment.setdefault(
-            "OMP_WAIT_POLICY", "PASSIVE"
-        )  # threads that wait must not keep others off the cores
+
+        # threads that wait must not keep others off the cores
+        environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         module = sys.modules["__main__"].__spec__.name  # type: ignore[union-attr]
         sys.stdout.flush()
         os.execvpe(command[0], [*command, "-m", module, *sys.argv[1:]], environment)
+
     processes()
 
 
 @cache
 def processes() -> PartialState:
-    """This process among those that were launched; the first call joins them, and takes the process's own GPU."""
+    """This process among those that were launched.
+
+    The first call joins them, and takes the process's own GPU. Raises BadInput where DIFFMIX_DEVICE
+    would give all of them the same one.
+    """
     state = PartialState(cpu=device().type == "cpu", timeout=PATIENCE)
     if state.num_processes > 1 and device().type == "cuda" and device().index is not None:
         raise BadInput(
-            f"DIFFMIX_DEVICE: all processes would share {device()}; unset it (CUDA_VISIBLE_DEVICES chooses)"
+            f"DIFFMIX_DEVICE: all processes would share {device()}; "
+            "unset it (CUDA_VISIBLE_DEVICES chooses)"
         )
+
     fix_threads()  # launchers and Accelerate give each process threads of their choice
     return state
 
 
 def share(items: Sequence[Item]) -> list[Item]:
-    """This process's part; together they are all of it."""
+    """This process's part of the items; the parts of all processes are all of the items."""
     state = processes()
     return list(items[state.process_index :: state.num_processes])
 
@@ -75,28 +86,35 @@ def gather(mine: dict[int, Item]) -> dict[int, Item]:
 
 
 def sum_gradients(parameters: Sequence[torch.nn.Parameter], loss: Tensor) -> Tensor:
-    """Replace each gradient by its sum over the processes, as one message; returns that of their losses."""
+    """Replace each gradient by its sum over the processes; returns the sum of their losses.
+
+    All of them are sent as one message.
+    """
     if processes().num_processes == 1:
         return loss
+
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     parts = [*gradients, loss]
-    summed = reduce(torch.cat([part.flatten() for part in parts]), "sum").split(
-        [part.numel() for part in parts]
-    )
+    message = reduce(torch.cat([part.flatten() for part in parts]), "sum")
+    summed = message.split([part.numel() for part in parts])
+
     for gradient, total in zip(gradients, summed[:-1], strict=True):
         gradient.copy_(total.view_as(gradient))
+
     return summed[-1].squeeze()
 
 
 @contextmanager
 def common_folder(stage: str, key: str) -> Iterator[Path]:
-    """`work_folder` for all processes: the first one holds the lock and clears up, when the others are done."""
+    """`work_folder` for all processes.
+
+    The first one holds the lock, and clears up when the others are done.
+    """
     state = processes()
-    with (
-        work_folder(stage, key)
-        if state.is_main_process
-        else nullcontext(folder_of(stage, key)) as folder
-    ):
+    first = state.is_main_process
+    opened = work_folder(stage, key) if first else nullcontext(folder_of(stage, key))
+
+    with opened as folder:
         state.wait_for_everyone()
         yield folder
         state.wait_for_everyone()

@@ -1,17 +1,23 @@
-"""Runtime knobs: how a stage runs, not what it computes. All from the environment, with automatic defaults.
+"""Runtime knobs: how a stage runs, not what it computes.
 
-DIFFMIX_DEVICE      cpu, cuda, cuda:1, mps         (default: the first GPU, else the CPU)
-DIFFMIX_PRECISION   fp32, fp16, bf16               (default: fp16 on a GPU, fp32 on a CPU, for synthesis and CLIP;
-                                                    bf16 on a GPU that has it, else fp32, for whatever is trained,
-                                                    also where this says fp16)
-DIFFMIX_WORKERS     processes that decode images   (default: by cores for large images, none for small ones)
-DIFFMIX_CHECKPOINT  seconds between checkpoints    (default: 60)
-DIFFMIX_DETERMINISTIC  0 lets a GPU take kernels whose last bits differ from run to run (default: 1)
-DIFFMIX_LAUNCHER    what starts several processes  (default: none; see stages/shared/running/processes.py)
+All are environment variables with automatic defaults:
 
-Device, precision and determinism move a result's last bits, and so does the number of processes in fine-tuning, whose
-gradients are summed in another order. The rest do not, nor does the number of cores: every process has the same
-threads, and how many images a forward pass holds is a parameter or `BATCH`.
+    Variable               Values                          Default
+    DIFFMIX_DEVICE         cpu, cuda, cuda:1, mps          the first GPU, else the CPU
+    DIFFMIX_PRECISION      fp32, fp16, bf16                see below
+    DIFFMIX_WORKERS        processes that decode images    by cores for large images, else none
+    DIFFMIX_CHECKPOINT     seconds between checkpoints     60
+    DIFFMIX_DETERMINISTIC  0, 1                            1
+    DIFFMIX_LAUNCHER       what starts several processes   none; see running/processes.py
+
+The default precision of synthesis and CLIP is fp16 on a GPU and fp32 on a CPU. Whatever is trained
+has bf16 on a GPU that has it, else fp32, also where DIFFMIX_PRECISION says fp16. Determinism of 0
+lets a GPU take kernels whose last bits differ from run to run.
+
+Device, precision and determinism move a result's last bits, and so does the number of processes in
+fine-tuning, whose gradients are summed in another order. The rest do not, nor does the number of
+cores: every process has the same threads, and how many images a forward pass holds is a parameter
+or `BATCH`.
 """
 
 import os
@@ -22,17 +28,19 @@ from torch import Tensor
 from stages.shared.errors import BadInput
 
 PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
-BATCH = (
-    32  # images a forward pass, of the networks that look at images: another would move last bits
-)
-THREADS = (
-    2  # of a process, on a CPU: another number cuts sums otherwise; more cores take more processes
-)
+
+# images or prompts a forward pass of CLIP, of the text encoders and of the networks that measure;
+# another number would move last bits
+BATCH = 32
+# of a process, on a CPU; another number would split sums otherwise: more cores take more processes
+THREADS = 2
 
 
 def device() -> torch.device:
+    """The device that DIFFMIX_DEVICE names; raises BadInput for one that this machine lacks."""
     automatic = "cuda" if torch.cuda.is_available() else "cpu"
     name = os.environ.get("DIFFMIX_DEVICE", automatic)
+
     try:
         found = torch.device(name)
         torch.empty(0, device=found)
@@ -40,38 +48,50 @@ def device() -> torch.device:
         raise BadInput(
             f"DIFFMIX_DEVICE: {name!r} is no device here; take cpu, cuda or cuda:1, or unset it"
         ) from None
+
     return found
 
 
 def precision() -> torch.dtype:
-    """Of networks that only look or draw."""
+    """Number type for inference: CLIP, and the base in synthesis."""
     name = os.environ.get("DIFFMIX_PRECISION", "fp32" if device().type == "cpu" else "fp16")
     if name not in PRECISIONS:
         raise BadInput(
-            f"DIFFMIX_PRECISION: {name!r} is none of {', '.join(PRECISIONS)}; unset it for the default"
+            f"DIFFMIX_PRECISION: {name!r} is none of {', '.join(PRECISIONS)}; "
+            "unset it for the default"
         )
+
     return PRECISIONS[name]
 
 
 def training_precision() -> torch.dtype:
-    """Of what is trained: gradients need fp32's range, which bf16 has, but not fp16, whoever asks for it."""
+    """Number type for training: fp32 or bf16, also where DIFFMIX_PRECISION says fp16.
+
+    Gradients need fp32's range, which bf16 has and fp16 has not.
+    """
     if "DIFFMIX_PRECISION" in os.environ and precision() != torch.float16:
         return precision()
+
     native = device().type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     return torch.bfloat16 if native else torch.float32
 
 
 def workers(resolution: int) -> int:
-    """Decoding 32 pixels costs less than shipping them between processes."""
+    """How many processes decode images of `resolution` pixels a side.
+
+    None by default for small ones: to decode 32 pixels costs less than to move them between
+    processes.
+    """
     return _count("DIFFMIX_WORKERS", 0 if resolution < 128 else min(8, cores()))
 
 
 def cores() -> int:
-    """Those that this process may use: a cluster's scheduler binds it to some of the machine's."""
+    """How many cores this process may use: a cluster's scheduler may give it fewer than exist."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def checkpoint_seconds() -> int:
+    """How many seconds of training may lie between two checkpoints."""
     return _count("DIFFMIX_CHECKPOINT", 60)
 
 
@@ -81,32 +101,35 @@ def _count(name: str, default: int) -> int:
         raise BadInput(
             f"{name}: {text!r} is not a whole number of at least 0; unset it for the default"
         )
+
     return int(text)
 
 
-def to_device(tensor: Tensor, place: torch.device) -> Tensor:
-    """The tensor there, without waiting for a GPU, as a copy from unpinned memory would."""
-    return (
-        tensor.pin_memory().to(place, non_blocking=True)
-        if place.type == "cuda"
-        else tensor.to(place)
-    )
+def to_device(tensor: Tensor, target: torch.device) -> Tensor:
+    """The tensor on `target`, without waiting for a GPU, as a copy from unpinned memory would."""
+    if target.type == "cuda":
+        return tensor.pin_memory().to(target, non_blocking=True)
+    return tensor.to(target)
 
 
 def seed_everything(seed: int) -> None:
     """Seed torch, ask it for deterministic kernels, and fix its threads.
 
-    On a GPU an operation without one is an error: where torch may only warn, attention stays random in its last bits.
+    On a GPU an operation without such a kernel is an error: where torch may only warn, the last
+    bits of attention's gradients differ from run to run.
     """
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS needs for that
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only so
     fix_threads()
     torch.manual_seed(seed)
+
     on_gpu = device().type == "cuda"
     free = on_gpu and os.environ.get("DIFFMIX_DETERMINISTIC", "1") == "0"
     torch.use_deterministic_algorithms(not free, warn_only=not on_gpu)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # nothing reads it
+
+    # nothing reads uninitialised memory, and filling it takes time
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
 def fix_threads() -> None:
-    """The same number on every machine, whatever launchers, OMP_NUM_THREADS or the cores suggest."""
+    """Set THREADS on every machine, whatever launchers, OMP_NUM_THREADS or the cores suggest."""
     torch.set_num_threads(THREADS)

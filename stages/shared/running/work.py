@@ -1,7 +1,7 @@
-"""Work in progress: a folder per result, outside DVC's outputs, so that an interrupted stage goes on.
+"""Work in progress: a folder for each result, so that an interrupted stage goes on.
 
-`.work/<stage>/<key>/`, where the key covers parameters, inputs, code and library versions: a changed
-strength or seed never meets an old shard.
+It lies outside DVC's outputs, as `.work/<stage>/<key>/`. The key covers parameters, inputs, code
+and library versions: a changed strength or seed never meets an old shard.
 """
 
 import errno
@@ -53,7 +53,10 @@ def _list_files(paths: list[Path]) -> list[Path]:
 
 
 def model_folder(model: Pretrained) -> list[Path]:
-    """The folder of a pretrained model, as an input; of a hub's model none: its parameters name its commit."""
+    """The folder of a pretrained model, as an input of `work_key`.
+
+    Of a hub's model there is none: its parameters name its commit.
+    """
     return [Path(model.id)] if os.path.isdir(model.id) else []
 
 
@@ -63,19 +66,23 @@ def _loaded_code() -> list[Path]:
     names = {
         str(module.__file__) for name, module in sys.modules.items() if name.startswith("stages.")
     }
-    return sorted(
-        Path(name) for name in names | ({main} if main else set()) if name.endswith(".py")
-    )
+    if main:
+        names.add(main)
+
+    return sorted(Path(name) for name in names if name.endswith(".py"))
 
 
 @contextmanager
 def work_folder(stage: str, key: str) -> Iterator[Path]:
-    """Open (or find again) the work folder, locked against a second run; cleared after success.
+    """Open (or find again) the work folder of a key, locked against a second run.
 
-    A run locks the stage in its own workspace, whose outputs it will replace, and the folder, which experiments in
-    other workspaces share by DVC_ROOT. The kernel drops the locks with the process, even on kill -9. Work that was
-    broken off stays for a week, whatever runs in between. Raises BadInput when another process holds a lock, and
-    where the disk takes nothing more; ends the process on Ctrl-C.
+    A run locks the stage in its own workspace, whose outputs it will replace, and the folder, which
+    experiments in other workspaces share by DVC_ROOT. The kernel drops the locks with the process,
+    even on kill -9.
+
+    The folder is removed after success. Work that was broken off stays for a week, whatever runs in
+    between. Raises BadInput when another process holds a lock, and where the disk takes nothing
+    more; ends the process on Ctrl-C.
     """
     folder = folder_of(stage, key)
     with (
@@ -85,7 +92,9 @@ def work_folder(stage: str, key: str) -> Iterator[Path]:
     ):
         _clear_old(folder.parent)
         folder.mkdir(exist_ok=True)
+
         yield folder
+
         shutil.rmtree(folder, ignore_errors=True)  # done: a later run of the same starts afresh
 
 
@@ -95,9 +104,10 @@ def folder_of(stage: str, key: str) -> Path:
 
 @contextmanager
 def _explained(stage: str, folder: Path) -> Iterator[None]:
-    """Say in one line what broke the work off, of a process alone: Ctrl-C, or a disk that is full or read-only.
+    """Say in one line what broke the work off: Ctrl-C, or a disk that is full or read-only.
 
-    Libraries raise the latter as errors of any type, with the system's words.
+    One line of a process alone; a launcher of several adds lines of its own. Libraries raise a
+    disk's errors as any type, with the system's own words.
     """
     try:
         yield
@@ -108,6 +118,7 @@ def _explained(stage: str, folder: Path) -> Iterator[None]:
         reason = next((words for words in UNWRITABLE if words.lower() in str(error).lower()), None)
         if reason is None:
             raise
+
         where = getattr(error, "filename", None) or folder
         raise BadInput(
             f"{where}: {reason.lower()}; fix that and run again: what is finished is kept"
@@ -116,7 +127,9 @@ def _explained(stage: str, folder: Path) -> Iterator[None]:
 
 @contextmanager
 def _locked(path: Path, stage: str) -> Iterator[None]:
+    """Hold the lock file; raises BadInput where another process holds it."""
     path.parent.mkdir(parents=True, exist_ok=True)
+
     with path.open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -124,21 +137,25 @@ def _locked(path: Path, stage: str) -> Iterator[None]:
             raise BadInput(
                 f"{path}: another run of {stage} is at work; wait for it, or end it first"
             ) from None
+
         yield
 
 
-def _clear_old(home: Path) -> None:
-    """Remove work that nobody has gone on with."""
-    for folder in [path for path in home.iterdir() if path.is_dir()]:
-        with suppress(BadInput), _locked(home / f"{folder.name}.lock", home.name):
+def _clear_old(stage_folder: Path) -> None:
+    """Remove work that nobody has gone on with for a week; what another run holds stays."""
+    stage = stage_folder.name
+
+    for folder in [path for path in stage_folder.iterdir() if path.is_dir()]:
+        with suppress(BadInput), _locked(stage_folder / f"{folder.name}.lock", stage):
             if time.time() - _last_change(folder) > KEPT_SECONDS:
                 shutil.rmtree(folder)
 
 
 def _last_change(folder: Path) -> float:
-    """Seconds since the epoch; now, for one that another run has just finished with."""
+    """Seconds since the epoch; now, for a folder that another run has just removed."""
     with suppress(FileNotFoundError):
         return max(path.stat().st_mtime for path in [folder, *folder.iterdir()])
+
     return time.time()
 
 
@@ -146,5 +163,6 @@ def publish(folder: Path, output: Path) -> None:
     """Move finished work into the stage's output folder."""
     if output.exists():
         shutil.rmtree(output)
+
     output.parent.mkdir(parents=True, exist_ok=True)
     folder.replace(output)

@@ -11,14 +11,20 @@ Features = Literal["clip", "inception"]
 
 
 class Data(Section):
+    """Which dataset: only toybirds have a judge."""
+
     name: str
 
 
 class Assess(Section):
-    frechet: Features
+    """How fidelity is assessed."""
+
+    frechet: Features  # whose features the Fréchet distance compares
 
 
 class Params(Section):
+    """What the stage reads of params.yaml."""
+
     data: Data
     clip: Pretrained
     assess: Assess

@@ -8,10 +8,14 @@ from stages.shared.pretrained.reference import Pretrained
 
 
 class Attention(Section):
-    images: int = Field(ge=1)
+    """How much is recorded."""
+
+    images: int = Field(ge=1)  # translations whose cross-attention is averaged
 
 
 class Params(Section):
+    """What the stage reads of params.yaml."""
+
     base: Pretrained
     synth: Sampling
     attention: Attention

@@ -12,6 +12,8 @@ from stages.shared.pretrained.reference import COMMIT
 
 
 class Toybirds(Section):
+    """How many birds are drawn, and how often in their own habitat."""
+
     train_per_class: int = Field(ge=1)
     test_per_class: int = Field(ge=1)
     ood_per_group: int = Field(ge=1)
@@ -19,27 +21,34 @@ class Toybirds(Section):
 
 
 class Folder(Section):
+    """A folder of one's own photos; `test_share` is split off where it has no test folder."""
+
     path: str
     test_share: float = Field(gt=0, lt=1)
 
 
 class Hub(Section):
+    """An image dataset of the Hugging Face hub; all is null where another dataset is chosen."""
+
     id: str | None
-    revision: str | None
-    image: str | None
-    label: str | None
-    train: str | None
-    test: str | None
+    revision: str | None  # its commit
+    image: str | None  # a column
+    label: str | None  # a column
+    train: str | None  # a split
+    test: str | None  # a split
 
     @field_validator("revision")
     @classmethod
     def check_revision(cls, revision: str | None) -> str | None:
         if revision is not None and not COMMIT.fullmatch(revision):
             raise ValueError("a branch or a tag moves; give the 40 hex digits of a commit")
+
         return revision
 
 
 class Data(Section):
+    """Which dataset, and where it comes from."""
+
     name: Literal[
         "toybirds", "folder", "cub", "aircraft", "flowers", "dogs", "cars", "pascal", "hub"
     ]
@@ -53,31 +62,40 @@ class Data(Section):
 
     @model_validator(mode="after")
     def check_source(self) -> Self:
+        """Waterbirds go with cub alone, and a dataset of the hub needs all of its section."""
         if self.waterbirds and self.name != "cub":
             raise ValueError(
-                f"waterbirds are species of cub, not of {self.name}; set it to false, or name to cub"
+                f"waterbirds are species of cub, not of {self.name}; "
+                "set it to false, or name to cub"
             )
+
         missing = [name for name, value in self.hub if value is None]
         if self.name == "hub" and missing:
             raise ValueError(
-                f"hub.{missing[0]} is null; a dataset of the hub needs id, revision, columns and splits"
+                f"hub.{missing[0]} is null; "
+                "a dataset of the hub needs id, revision, columns and splits"
             )
+
         return self
 
 
 class Params(Section):
+    """What the stage reads of params.yaml."""
+
     data: Data
 
 
 def find_photos(path: str) -> Path:
-    """The folder, from the workspace's root, as DVC hashes it. Raises BadInput where there is none.
+    """The folder of photos, relative to the workspace's root, as DVC hashes it.
 
-    `check` calls this, too: DVC's own words for a missing dependency are raw.
+    Raises BadInput where there is none. The stage `check` calls this, too, since DVC's own message
+    for a missing dependency tells no cure.
     """
     root = Path(path)
     if not os.path.isdir(root):  # unlike Path.is_dir, says no to a name that is too long
         raise BadInput(
-            f"params.yaml: data.folder.path: there is no folder {root}; name the one with your photos (without ~, "
-            "which is the shell's), or data/photos"
+            f"params.yaml: data.folder.path: there is no folder {root}; name the one with your "
+            "photos (without ~, which is the shell's), or data/photos"
         )
+
     return root

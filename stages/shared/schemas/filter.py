@@ -7,9 +7,13 @@ from stages.shared.pretrained.reference import Pretrained
 
 
 class Filter(Section):
-    drop: float = Field(ge=0, lt=1)
+    """How much is left out."""
+
+    drop: float = Field(ge=0, lt=1)  # share of the images, those with the lowest confidence
 
 
 class Params(Section):
+    """What the stage reads of params.yaml."""
+
     clip: Pretrained
     filter: Filter

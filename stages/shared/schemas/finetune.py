@@ -7,8 +7,10 @@ from stages.shared.pretrained.reference import Pretrained
 
 
 class Finetune(Section):
+    """How the base model learns the classes."""
+
     lora_rank: int = Field(ge=1)
-    learning_rate: float = Field(gt=0)
+    learning_rate: float = Field(gt=0)  # of LoRA
     token_learning_rate: float = Field(gt=0)
     weight_decay: float = Field(ge=0)
     steps: int = Field(ge=1)
@@ -18,6 +20,8 @@ class Finetune(Section):
 
 
 class Params(Section):
+    """What the stage reads of params.yaml."""
+
     seed: int = Field(ge=0)
     base: Pretrained
     finetune: Finetune

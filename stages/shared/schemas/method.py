@@ -20,18 +20,26 @@ FIXED_STRENGTH = ("real-guidance", "da-fusion")  # names that stand for their st
 
 
 class Finetune(Section):
+    """Another strategy than the method's; null keeps that."""
+
     strategy: Strategy | None
 
 
 class Synth(Section):
+    """Other strengths than the method's; null keeps those."""
+
     strength: list[Strength] | None = Field(min_length=1)
 
 
 class Filter(Section):
+    """Another criterion than the method's; null keeps that."""
+
     criterion: Criterion | None
 
 
 class Params(Section):
+    """What the stage reads of params.yaml: a method, and overrides that must go with its name."""
+
     method: Name
     finetune: Finetune
     synth: Synth
@@ -39,50 +47,63 @@ class Params(Section):
 
     @model_validator(mode="after")
     def check_strategy(self) -> "Params":
-        """Whether a method learns is in its name, and da-fusion's is Textual Inversion alone."""
-        own, chosen = METHODS[self.method].strategy, self.finetune.strategy
+        """A method's name says whether it learns; da-fusion learns by Textual Inversion alone."""
+        own = METHODS[self.method].strategy
+        chosen = self.finetune.strategy
+
         if chosen and learns(chosen) != learns(own):
             other = "real-*" if learns(own) else "diff-*"
             raise ValueError(
-                f"{self.method} does not go with finetune.strategy {chosen}; set it to null, or take {other}"
+                f"{self.method} does not go with finetune.strategy {chosen}; "
+                f"set it to null, or take {other}"
             )
         if chosen and self.method == "da-fusion" and chosen != own:
             raise ValueError(f"da-fusion is {own} by definition; set finetune.strategy to null")
+
         return self
 
     @model_validator(mode="after")
     def check_criterion(self) -> "Params":
-        """What CLIP looks for tells Real-filtering from Real-Gen."""
-        method, chosen = METHODS[self.method], self.filter.criterion
+        """Real-filtering and Real-Gen differ in nothing but what the filter asks CLIP for."""
+        method = METHODS[self.method]
+        chosen = self.filter.criterion
+
         if chosen and method.mode == "gen" and chosen != method.criterion:
             other = "real-gen" if self.method == "real-filtering" else "real-filtering"
             raise ValueError(
                 f"{self.method} filters by {method.criterion}; set that to null, or take {other}"
             )
+
         return self
 
     @model_validator(mode="after")
     def check_strength(self) -> "Params":
-        """A -gen method has none, and some have strengths of their own."""
-        if self.synth.strength and METHODS[self.method].mode == "gen":
+        """A -gen method has no strength, and some methods' strengths are part of their names."""
+        if not self.synth.strength:
+            return self
+
+        if METHODS[self.method].mode == "gen":
             raise ValueError(
                 f"{self.method} starts from noise and has no strength; set synth.strength to null"
             )
-        if self.synth.strength and self.method in FIXED_STRENGTH:
+        if self.method in FIXED_STRENGTH:
             aug = "real-aug" if self.method == "real-guidance" else "diff-aug"
             raise ValueError(
                 f"{self.method} has strengths of its own; set synth.strength to null, or take {aug}"
             )
+
         return self
 
 
 def learns(strategy: Strategy) -> bool:
+    """Whether the base model is fine-tuned at all."""
     return learns_tokens(strategy) or learns_lora(strategy)
 
 
 def resolve(params: Params) -> Method:
     """The method with the overrides of params.yaml."""
     method = METHODS[params.method]
+
     return Method(
         params.finetune.strategy or method.strategy,
         method.mode,

@@ -6,9 +6,13 @@ from stages.shared.params import Section
 
 
 class Synth(Section):
+    """The part of the synthesis' parameters that the report shows."""
+
     gamma: Gamma
 
 
 class Params(Section):
+    """What the stage reads of params.yaml."""
+
     method: Name
     synth: Synth

@@ -6,16 +6,20 @@ from pydantic import Field
 
 from stages.shared.params import Section
 
-Exponent = Literal["n-2", "n-1"]
+Exponent = Literal["n-2", "n-1"]  # Eq. 4's divisor: as the official code has it, or as printed
 
 
 class Subset(Section):
+    """Which training images are kept."""
+
     mode: Literal["full", "few-shot", "long-tail"]
-    shots: int = Field(ge=1)
-    imbalance_factor: float = Field(ge=1)
-    exponent: Exponent
+    shots: int = Field(ge=1)  # few-shot: images a class
+    imbalance_factor: float = Field(ge=1)  # long-tail: largest over smallest class
+    exponent: Exponent  # long-tail
 
 
 class Params(Section):
+    """What the stage reads of params.yaml."""
+
     seed: int = Field(ge=0)
     subset: Subset

@@ -8,10 +8,14 @@ from stages.shared.pretrained.reference import Pretrained
 
 
 class Synth(Sampling):
+    """The sampler, and whether a reference's own background is put back into its image."""
+
     keep_background: bool
 
 
 class Params(Section):
+    """What the stage reads of params.yaml."""
+
     base: Pretrained
     synth: Synth
 
@@ -20,6 +24,6 @@ def check_mode(mode: Mode, synth: Synth) -> None:
     """Raises BadInput for a background to keep where there is none."""
     if mode == "gen" and synth.keep_background:
         raise BadInput(
-            "params.yaml: synth.keep_background: mode gen has no reference whose background could be kept; "
-            "set it to false, or take a -mix or -aug method"
+            "params.yaml: synth.keep_background: mode gen has no reference whose background could "
+            "be kept; set it to false, or take a -mix or -aug method"
         )

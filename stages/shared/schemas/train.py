@@ -23,6 +23,8 @@ from stages.shared.pretrained.reference import Pretrained
 
 
 class Train(Section):
+    """The classifiers' recipe, the same for all arms."""
+
     architecture: Architecture
     pretrained: bool
     resize: int = Field(ge=8)
@@ -42,36 +44,42 @@ class Train(Section):
     @model_validator(mode="after")
     def check_resolution(self) -> "Train":
         """A crop lies inside the padded image, and a ViT's patches fill it."""
+        vit = self.architecture == "vit_b_16"
+
         if self.augmentation == "crop" and self.resolution > self.resize + 2 * self.padding:
             raise ValueError(
-                "resolution must be at most resize + 2 * padding; enlarge train.resize or train.padding"
+                "resolution must be at most resize + 2 * padding; "
+                "enlarge train.resize or train.padding"
             )
         if self.augmentation == "resized-crop" and self.resolution > self.resize:
             raise ValueError("resolution must be at most resize; enlarge train.resize")
-        if self.architecture == "vit_b_16" and self.resolution % VIT_PATCH:
+
+        if vit and self.resolution % VIT_PATCH:
             raise ValueError(f"vit_b_16 needs a resolution that is a multiple of {VIT_PATCH}")
-        if (
-            self.architecture == "vit_b_16"
-            and self.pretrained
-            and self.resolution != VIT_PRETRAINED_RESOLUTION
-        ):
+        if vit and self.pretrained and self.resolution != VIT_PRETRAINED_RESOLUTION:
             raise ValueError(
                 f"pretrained vit_b_16 needs a resolution of {VIT_PRETRAINED_RESOLUTION}"
             )
+
         if self.architecture == "small_resnet" and self.pretrained:
             raise ValueError(
                 "small_resnet has no pretrained weights; set train.pretrained to false"
             )
+
         return self
 
 
 class RealArm(Section):
+    """An arm that is trained on real images alone."""
+
     mix: Mix
     mix_probability: float = Field(ge=0, le=1)
     reweight: Literal["none", "drw"]
 
 
 class RealParams(Section):
+    """What the stage reads of params.yaml for a real arm; `arm` is that arm's section."""
+
     seed: int = Field(ge=0)
     train: Train
     arm: RealArm
@@ -79,32 +87,46 @@ class RealParams(Section):
     @field_validator("arm")
     @classmethod
     def check_schedule(cls, arm: RealArm, info: ValidationInfo) -> RealArm:
-        """DRW sets in at the step schedule's first milestone; CMO rests in the first epochs and in the last."""
-        if "train" not in info.data:
+        """The training has epochs in which DRW and CMO are at work.
+
+        DRW begins at the step schedule's first milestone; CMO pauses in the first and last epochs.
+        """
+        if "train" not in info.data:  # it is wrong itself, and pydantic says so
             return arm
-        if arm.reweight == "drw" and info.data["train"].schedule != "step":
+
+        recipe = info.data["train"]
+        if arm.reweight == "drw" and recipe.schedule != "step":
             raise ValueError("drw needs train.schedule step; set that, or reweight: none")
-        if arm.reweight == "drw" and info.data["train"].epochs < LEAST_DRW_EPOCHS:
+        if arm.reweight == "drw" and recipe.epochs < LEAST_DRW_EPOCHS:
             raise ValueError(
-                f"drw needs at least {LEAST_DRW_EPOCHS} epochs; raise train.epochs, or set reweight: none"
+                f"drw needs at least {LEAST_DRW_EPOCHS} epochs; "
+                "raise train.epochs, or set reweight: none"
             )
-        if arm.mix == "cmo" and info.data["train"].epochs < LEAST_CMO_EPOCHS:
+        if arm.mix == "cmo" and recipe.epochs < LEAST_CMO_EPOCHS:
             raise ValueError(
-                f"cmo needs at least {LEAST_CMO_EPOCHS} epochs; raise train.epochs, or set mix: none"
+                f"cmo needs at least {LEAST_CMO_EPOCHS} epochs; "
+                "raise train.epochs, or set mix: none"
             )
+
         return arm
 
 
 class SyntheticArm(RealArm):
-    p: float = Field(ge=0, le=1)
+    """An arm that replaces real images by synthetic ones."""
+
+    p: float = Field(ge=0, le=1)  # probability for each image
     labels: Literal["eq3", "baseline", "clip"]
 
 
 class Synth(Section):
+    """The part of the synthesis' parameters that labels depend on."""
+
     gamma: Gamma
 
 
 class SyntheticParams(RealParams):
+    """What the stage reads of params.yaml for a synthetic arm."""
+
     arm: SyntheticArm
     synth: Synth
     clip: Pretrained
@@ -116,4 +138,5 @@ def check_gamma(method: Method, gamma: float | list[float]) -> None:
         raise BadInput(
             f"{PATH}: synth.gamma: mode {method.mode} has no second class to weigh; give one number"
         )
+
     check_gamma_count(gamma, method.strength)

@@ -30,10 +30,11 @@ def written(folder: Path, text: str) -> Path:
 
 def test_a_stage_gets_its_own_leaves_and_no_others(tmp_path):
     params = load(Params, path=written(tmp_path, GOOD))
+
     assert params.model_dump() == {"seed": 3, "synth": {"strength": 0.5, "steps": 25}}
 
 
-def test_leaves_are_dotted_paths_and_follow_places():
+def test_leaves_are_dotted_paths_below_their_sections():
     assert leaves(Params) == ["seed", "synth.strength", "synth.steps"]
     assert leaves(Params, {"synth": "arms.real.cutmix"}) == [
         "seed",
@@ -43,10 +44,8 @@ def test_leaves_are_dotted_paths_and_follow_places():
 
 
 def test_a_whole_number_is_a_float(tmp_path):
-    assert (
-        load(Params, path=written(tmp_path, GOOD.replace("0.5, steps", "1, steps"))).synth.strength
-        == 1.0
-    )
+    path = written(tmp_path, GOOD.replace("0.5, steps", "1, steps"))
+    assert load(Params, path=path).synth.strength == 1.0
 
 
 @pytest.mark.parametrize(
@@ -78,8 +77,10 @@ def test_a_whole_number_is_a_float(tmp_path):
 )
 def test_the_message_names_file_and_leaf(tmp_path, old, new, message):
     path = written(tmp_path, GOOD.replace(old, new))
+
     with pytest.raises(BadInput) as error:
         load(Params, path=path)
+
     assert str(error.value).startswith(f"{path}: {message}")
     assert "\n" not in str(error.value)
 
@@ -91,4 +92,5 @@ def test_a_missing_file_is_named(tmp_path):
 
 def test_a_small_number_is_read_as_dvc_writes_it(tmp_path):
     (tmp_path / "params.yaml").write_text("small: 5e-05\nlarge: 1E+6\nword: 5e-05x\n")
+
     assert read(tmp_path / "params.yaml") == {"small": 0.00005, "large": 1e6, "word": "5e-05x"}

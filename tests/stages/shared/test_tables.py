@@ -10,18 +10,20 @@ import pytest
 from PIL import Image
 
 from stages.shared.errors import BadInput
+from stages.shared.files import write_csv
 from stages.shared.tables import (
     Table,
     encode_png,
     read_classes,
     read_manifest,
     write_classes,
-    write_csv,
     write_table,
 )
 
-ODD_NAMES = ["plain", "golden retriever", "a_b", "AC/DC", "back\\slash", 'say "hi"', "it's", "Grünspecht 鳥", "a, b",
-             " lead", "trail ", "NA", "null", "nan", "1.0", "007", "#1", "=2", "True"]  # fmt: skip
+ODD_NAMES = [
+    "plain", "golden retriever", "a_b", "AC/DC", "back\\slash", 'say "hi"', "it's", "Grünspecht 鳥",
+    "a, b", " lead", "trail ", "NA", "null", "nan", "1.0", "007", "#1", "=2", "True",
+]  # fmt: skip
 
 
 def picture(value: int) -> bytes:
@@ -34,19 +36,19 @@ def some_table(folder: Path, count: int = 3) -> Table:
 
 
 def test_tarfile_finds_the_same_bytes_as_offset_and_size(tmp_path):
-    table = some_table(tmp_path, 1002)  # two shards
-    assert table.rows["shard"].unique().tolist() == ["shard-00000.tar", "shard-00001.tar"]
+    shards = ["shard-00000.tar", "shard-00001.tar"]
+    table = some_table(tmp_path, 1002)
+    assert table.rows["shard"].unique().tolist() == shards
     assert table.rows["key"].tolist() == [f"{row:08d}" for row in range(1002)]
-    for shard in ("shard-00000.tar", "shard-00001.tar"):
+
+    for shard in shards:
         with tarfile.open(tmp_path / shard) as tar:
             assert tar.getnames() == sorted(tar.getnames())
             tar.extractall(tmp_path / "out", filter="data")
     extracted = [path.read_bytes() for path in sorted((tmp_path / "out").iterdir())]
-    assert (
-        [table.read(row) for row in range(1002)]
-        == extracted
-        == [picture(row) for row in range(1002)]
-    )
+
+    assert extracted == [picture(row) for row in range(1002)]
+    assert extracted == [table.read(row) for row in range(1002)]
 
 
 def test_an_image_is_decoded(tmp_path):
@@ -56,6 +58,7 @@ def test_an_image_is_decoded(tmp_path):
 def test_equal_content_is_equal_bytes(tmp_path):
     for name in ("one", "two"):
         some_table(tmp_path / name)
+
     for file in ("shard-00000.tar", "manifest.csv"):
         assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
 
@@ -66,7 +69,9 @@ def test_a_file_in_the_tar_is_called_by_what_it_is(tmp_path):
         buffer = BytesIO()
         Image.new("RGB", (4, 4)).save(buffer, encoding)
         contents.append(buffer.getvalue())
+
     write_table(tmp_path, contents, pd.DataFrame({"label": [0, 0, 0]}))
+
     with tarfile.open(tmp_path / "shard-00000.tar") as tar:
         assert tar.getnames() == ["00000000.jpg", "00000001.webp", "00000002.png"]
 
@@ -74,12 +79,14 @@ def test_a_file_in_the_tar_is_called_by_what_it_is(tmp_path):
 def test_own_columns_follow_the_five(tmp_path):
     write_table(tmp_path, [picture(0)], pd.DataFrame({"group": ["NA"], "label": [7]}))
     rows = read_manifest(tmp_path, ["group"])
+
     assert list(rows.columns) == ["key", "shard", "offset", "size", "label", "group"]
     assert rows[["group", "label"]].to_numpy().tolist() == [["NA", 7]]
 
 
 def test_an_empty_table_has_a_header_and_no_rows(tmp_path):
     write_table(tmp_path, [], pd.DataFrame({"label": [], "group": []}))
+
     assert (tmp_path / "manifest.csv").read_text() == "key,shard,offset,size,label,group\n"
     assert len(Table(tmp_path)) == 0
 
@@ -87,6 +94,7 @@ def test_an_empty_table_has_a_header_and_no_rows(tmp_path):
 def test_a_selection_of_rows_reads_its_own_images(tmp_path):
     rows = some_table(tmp_path).rows.iloc[[2, 0]]
     selection = Table(tmp_path, rows)
+
     assert [selection.read(0), selection.read(1)] == [picture(2), picture(0)]
 
 
@@ -94,15 +102,16 @@ def test_a_truncated_shard_is_named(tmp_path):
     some_table(tmp_path)
     shard = tmp_path / "shard-00000.tar"
     shard.write_bytes(shard.read_bytes()[:1600])
-    with pytest.raises(
-        BadInput, match=r"shard-00000\.tar: truncated, 1600 bytes of at least \d+; get it back with"
-    ):
+
+    reason = r"shard-00000\.tar: truncated, 1600 bytes of at least \d+; get it back with"
+    with pytest.raises(BadInput, match=reason):
         Table(tmp_path)
 
 
 def test_a_missing_shard_is_named(tmp_path):
     some_table(tmp_path)
     (tmp_path / "shard-00000.tar").unlink()
+
     with pytest.raises(BadInput, match=r"shard-00000\.tar: truncated, 0 bytes"):
         Table(tmp_path)
 
@@ -112,15 +121,17 @@ def test_a_missing_manifest_is_named(tmp_path):
         read_manifest(tmp_path)
 
 
-def test_a_key_that_stands_twice_is_named(tmp_path):
+def test_a_key_that_appears_twice_is_named(tmp_path):
     rows = some_table(tmp_path).rows
     write_csv(tmp_path / "manifest.csv", pd.concat([rows, rows.iloc[[1]]]))
+
     with pytest.raises(BadInput, match=r"manifest\.csv: key '00000001' appears twice"):
         read_manifest(tmp_path)
 
 
 def test_a_missing_column_is_named(tmp_path):
     some_table(tmp_path)
+
     with pytest.raises(BadInput, match="column 'score' is missing"):
         read_manifest(tmp_path, ["score"])
 
@@ -128,6 +139,7 @@ def test_a_missing_column_is_named(tmp_path):
 def test_class_names_come_back_letter_by_letter(tmp_path):
     write_classes(tmp_path, ODD_NAMES, "thing, any")
     classes = read_classes(tmp_path)
+
     assert classes["name"].tolist() == ODD_NAMES
     assert classes["index"].tolist() == list(range(len(ODD_NAMES)))
     assert set(classes["metaclass"]) == {"thing, any"}
@@ -136,7 +148,7 @@ def test_class_names_come_back_letter_by_letter(tmp_path):
 
 def test_classes_with_other_columns_are_refused(tmp_path):
     (tmp_path / "classes.csv").write_text("index,name\n0,a\n")
-    with pytest.raises(
-        BadInput, match=r"classes\.csv: columns must be index, name, metaclass, token"
-    ):
+
+    reason = r"classes\.csv: columns must be index, name, metaclass, token"
+    with pytest.raises(BadInput, match=reason):
         read_classes(tmp_path)

@@ -1,4 +1,4 @@
-"""Cross-attention maps are the UNet's own, and looking at them changes nothing."""
+"""Cross-attention maps are the UNet's own, and recording them changes nothing."""
 
 from types import SimpleNamespace
 
@@ -47,9 +47,11 @@ def birds() -> list[tuple[np.ndarray, np.ndarray]]:
 
 
 def references(pipeline, folder, birds) -> tuple[References, pd.Series]:
+    """The birds as an encoded table, and its keys."""
     images = [encode_png(Image.fromarray(image)) for image, _ in birds]
     write_table(folder, images, pd.DataFrame({"label": [0] * len(images)}))
     table = Table(folder)
+
     return References(pipeline, table, table.rows["key"], SAMPLING), table.rows["key"]
 
 
@@ -58,12 +60,13 @@ def recorded(
 ):
     """The maps of translations of `latents` under PROMPT, and the images."""
     sampling = SAMPLING.model_copy(update={"guidance_scale": guidance})
-    text, count = encode_prompts(pipeline, [PROMPT]), len(latents)
+    count = len(latents)
+    text = encode_prompts(pipeline, [PROMPT]).rows([0] * count + [1])
     generators = [torch.Generator().manual_seed(n) for n in range(count)]
+
     with record_attention(pipeline, weights.expand(count, -1, -1), 32) as record:
-        images = translate(
-            pipeline, latents, text.rows([0] * count + [1]), strength, sampling, generators
-        )
+        images = translate(pipeline, latents, text, strength, sampling, generators)
+
     return record.maps(), images
 
 
@@ -82,6 +85,7 @@ def test_recording_changes_no_bit_of_the_images(pipeline, latents, weights):
     text = encode_prompts(pipeline, [PROMPT]).rows([0, 0, 0, 1])
     generators = [torch.Generator().manual_seed(n) for n in range(3)]
     plain = translate(pipeline, latents[:3], text, 0.7, SAMPLING, generators)
+
     _, images = recorded(pipeline, latents[:3], weights, 0.7)
     assert [image.tobytes() for image in images] == [image.tobytes() for image in plain]
 
@@ -94,25 +98,26 @@ def test_the_processors_are_put_back_also_after_an_error(pipeline, weights):
     before = pipeline.unet.attn_processors
     with pytest.raises(KeyError), record_attention(pipeline, weights[None], 32):
         fail()
+
     assert pipeline.unet.attn_processors == before
 
 
 def test_probabilities_are_the_softmax_that_numpy_computes():
     torch.manual_seed(0)
     layer = Attention(query_dim=6, cross_attention_dim=5, heads=2, dim_head=3)
-    states, text = torch.randn(2, 4, 6), torch.randn(2, 7, 5)
-    query, key = (
-        states.numpy() @ layer.to_q.weight.detach().numpy().T,
-        text.numpy() @ layer.to_k.weight.detach().numpy().T,
-    )
+    states = torch.randn(2, 4, 6)
+    text = torch.randn(2, 7, 5)
+
+    query = states.numpy() @ layer.to_q.weight.detach().numpy().T
+    key = text.numpy() @ layer.to_k.weight.detach().numpy().T
     expected = np.zeros((2, 4, 7))
     for head in (slice(0, 3), slice(3, 6)):
         scores = np.exp(query[..., head] @ key[..., head].transpose(0, 2, 1) / np.sqrt(3))
         expected += scores / scores.sum(2, keepdims=True) / 2
+
     with torch.no_grad():
-        np.testing.assert_allclose(
-            attention_probabilities(layer, states, text), expected, rtol=1e-5
-        )
+        ours = attention_probabilities(layer, states, text)
+    np.testing.assert_allclose(ours, expected, rtol=1e-5)
 
 
 def test_probabilities_explain_what_diffusers_own_processor_returns():
@@ -121,7 +126,9 @@ def test_probabilities_explain_what_diffusers_own_processor_returns():
     layer = Attention(
         query_dim=6, cross_attention_dim=5, heads=1, dim_head=4, processor=AttnProcessor2_0()
     )
-    states, text = torch.randn(2, 9, 6), torch.randn(2, 7, 5)
+    states = torch.randn(2, 9, 6)
+    text = torch.randn(2, 7, 5)
+
     with torch.no_grad():
         explained = layer.to_out[0](attention_probabilities(layer, states, text) @ layer.to_v(text))
         torch.testing.assert_close(explained, layer(states, text))
@@ -133,7 +140,7 @@ def test_the_maps_of_all_tokens_together_are_one_everywhere(pipeline, latents):
 
 
 def test_it_is_the_conditional_half_that_is_recorded(pipeline, latents, weights):
-    """In a single step guidance has not yet moved the latents: the maps with and without it are the same."""
+    """In a single step guidance has not yet moved the latents: maps are the same without it."""
     guided, _ = recorded(pipeline, latents[:2], weights, 0.1)
     unguided, _ = recorded(pipeline, latents[:2], weights, 0.1, guidance=1.0)
     torch.testing.assert_close(guided, unguided)
@@ -147,26 +154,25 @@ def test_a_map_does_not_depend_on_the_batch(pipeline, latents, weights):
 
 def test_a_record_averages_over_layers_and_leaves_out_other_sizes():
     layer = Attention(query_dim=4, cross_attention_dim=4, heads=1, dim_head=4)
-    states, text = (
-        torch.zeros(3, 4, 4),
-        torch.randn(3, 5, 4),
-    )  # queries of zero attend alike: a fifth to each token
-    record = Record(
-        torch.tensor([[[0.5, 0.5, 0.0, 0.0, 0.0], [1.0, 1.0, 1.0, 0.0, 0.0]]]), side=4, sides=[2]
-    )
+    text = torch.randn(3, 5, 4)
+    weights = torch.tensor([[[0.5, 0.5, 0.0, 0.0, 0.0], [1.0, 1.0, 1.0, 0.0, 0.0]]])
+    record = Record(weights, side=4, sides=[2])
+
+    # queries of zero attend alike: a fifth to each token
     with torch.no_grad():
-        record.add(layer, states, text)
-        record.add(layer, states, text)
+        record.add(layer, torch.zeros(3, 4, 4), text)
+        record.add(layer, torch.zeros(3, 4, 4), text)
         record.add(layer, torch.zeros(3, 16, 4), text)
+
     assert record.count == 2
-    torch.testing.assert_close(
-        record.maps(), torch.tensor([0.2, 0.6]).view(1, 2, 1, 1).expand(1, 2, 4, 4)
-    )
+    expected = torch.tensor([0.2, 0.6]).view(1, 2, 1, 1).expand(1, 2, 4, 4)
+    torch.testing.assert_close(record.maps(), expected)
 
 
 def test_half_precision_is_recorded_as_floats(weights):
     half = load_base(Pretrained(id=PIPELINE, revision=None), torch.float16)
     maps, _ = recorded(half, torch.zeros(1, 8, 8, 8), weights, 0.1)
+
     assert maps.dtype == torch.float32
     assert 0 < maps.min() <= maps.max() < 1
 
@@ -176,27 +182,33 @@ def unet(*kinds: str) -> SimpleNamespace:
 
 
 def test_maps_of_16_and_32_are_taken_where_there_are_any():
-    cross, plain = "CrossAttnDownBlock2D", "DownBlock2D"
-    assert map_sides(unet(cross, cross, cross, plain), 64) == [
-        32,
-        16,
-    ]  # Stable Diffusion 1.5 at 512 pixels
-    assert map_sides(unet(plain, cross, cross), 128) == [32]  # Stable Diffusion XL at 1024 pixels
-    assert map_sides(unet(cross, cross), 8) == [8]  # the embedded base
+    cross = "CrossAttnDownBlock2D"
+    plain = "DownBlock2D"
+
+    # Stable Diffusion 1.5 at 512 pixels, Stable Diffusion XL at 1024 pixels, the embedded base
+    assert map_sides(unet(cross, cross, cross, plain), 64) == [32, 16]
+    assert map_sides(unet(plain, cross, cross), 128) == [32]
+    assert map_sides(unet(cross, cross), 8) == [8]
 
 
-def places(row: torch.Tensor) -> dict[int, float]:
+def weight_by_position(row: torch.Tensor) -> dict[int, float]:
+    """The weights that are not zero, by their token's position."""
     return {int(n): round(float(row[n]), 4) for n in row.nonzero()}
 
 
 def test_each_word_is_the_mean_of_its_own_tokens(pipeline):
-    tokenizer, prompt = pipeline.tokenizer, "a photo of a Prairie Quill bird"
+    tokenizer = pipeline.tokenizer
+    prompt = "a photo of a Prairie Quill bird"
     pieces = [len(tokenizer(word, add_special_tokens=False).input_ids) for word in prompt.split()]
-    first, count, end = 1 + sum(pieces[:4]), sum(pieces[4:6]), 1 + sum(pieces)
+    first = 1 + sum(pieces[:4])  # behind the start of the text
+    count = sum(pieces[4:6])
+    end = 1 + sum(pieces)
+
     identifier, metaclass, end_of_text = prompt_weights(tokenizer, prompt, "Prairie Quill", "bird")
-    assert places(identifier) == {first + n: round(1 / count, 4) for n in range(count)}
-    assert places(metaclass) == {end - 1: 1.0}
-    assert places(end_of_text) == {end: 1.0}
+    share = round(1 / count, 4)
+    assert weight_by_position(identifier) == dict.fromkeys(range(first, first + count), share)
+    assert weight_by_position(metaclass) == {end - 1: 1.0}
+    assert weight_by_position(end_of_text) == {end: 1.0}
     assert tokenizer(prompt).input_ids[end] == tokenizer.eos_token_id
 
 
@@ -205,18 +217,21 @@ def test_a_word_that_truncation_cuts_off_has_no_weight(pipeline):
     identifier, metaclass, end_of_text = prompt_weights(
         pipeline.tokenizer, f"a photo of a {name} bird", name, "bird"
     )
-    assert max(places(identifier)) == 30
+
+    assert max(weight_by_position(identifier)) == 30
     assert float(identifier.sum()) == pytest.approx(1)
-    assert places(metaclass) == {}
-    assert places(end_of_text) == {31: 1.0}
+    assert weight_by_position(metaclass) == {}
+    assert weight_by_position(end_of_text) == {31: 1.0}
 
 
 def test_the_identifier_is_the_token_where_one_is_learned_and_the_name_where_none_is(classes):
     tokenizer = load_base(Pretrained(id=PIPELINE, revision=None), torch.float32).tokenizer
     tokenizer.add_tokens(classes["token"].tolist())
+
     ids = torch.tensor(tokenizer("a photo of a <class-0001> bird", padding="max_length").input_ids)
     learned = class_prompt_weights(tokenizer, classes, "ti+db")[1]
     assert tokenizer.convert_ids_to_tokens(ids[learned[0] > 0].tolist()) == ["<class-0001>"]
+
     named = class_prompt_weights(tokenizer, classes, "db")[1]
     ids = torch.tensor(tokenizer("a photo of a Prairie Quill bird", padding="max_length").input_ids)
     assert tokenizer.decode(ids[named[0] > 0]).strip().lower() == "prairie quill"
@@ -229,14 +244,22 @@ def test_otsu_parts_two_groups_whatever_their_scale():
 
 def test_a_mask_is_the_bright_part_of_both_words_with_a_cell_around_it():
     maps = torch.zeros(1, 3, 8, 8)
-    maps[0, 0, 4, 2], maps[0, 1, 4, 3] = 1, 1
+    maps[0, 0, 4, 2] = 1
+    maps[0, 1, 4, 3] = 1
     maps[0, 2, 0, 7] = 9  # end-of-text does not count
+
     rows, columns = np.nonzero(foreground_masks(maps, 8)[0])
-    assert (rows.min(), rows.max(), columns.min(), columns.max(), len(rows)) == (3, 5, 1, 4, 12)
+    assert (rows.min(), rows.max()) == (3, 5)
+    assert (columns.min(), columns.max()) == (1, 4)
+    assert len(rows) == 12
 
 
 def test_a_flat_map_masks_nothing_out():
     assert foreground_masks(torch.full((1, 3, 8, 8), 0.1), 32).all()
+
+
+def mean_ranking(maps: np.ndarray, masks: list[np.ndarray]) -> float:
+    return float(np.mean([ranking(scores, mask) for scores, mask in zip(maps, masks, strict=True)]))
 
 
 def test_the_embedded_base_looks_at_the_bird_when_it_reads_its_words(
@@ -244,15 +267,9 @@ def test_the_embedded_base_looks_at_the_bird_when_it_reads_its_words(
 ):
     maps = enlarge(recorded(pipeline, latents, weights, 0.5)[0], 32).numpy()
     masks = [mask for _, mask in birds]
+
     for word in (0, 1):
-        own = np.mean(
-            [ranking(scores[word], mask) for scores, mask in zip(maps, masks, strict=True)]
-        )
-        foreign = np.mean(
-            [
-                ranking(scores[word], mask)
-                for scores, mask in zip(maps, masks[8:] + masks[:8], strict=True)
-            ]
-        )
+        own = mean_ranking(maps[:, word], masks)
+        foreign = mean_ranking(maps[:, word], masks[8:] + masks[:8])
         assert own > 85
         assert own > foreign + 1

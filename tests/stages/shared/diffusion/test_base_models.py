@@ -1,4 +1,7 @@
-"""Stable Diffusion and SDXL behind one interface: both agree with diffusers' own pipelines, learn, and load again."""
+"""Stable Diffusion and SDXL behind one interface.
+
+Both agree with diffusers' own pipelines, learn, and load again.
+"""
 
 import json
 import shutil
@@ -69,13 +72,15 @@ def test_translation_agrees_with_the_familys_own_image_to_image_pipeline(pipelin
     draws = generators(2)
     latents = References(pipeline, table, keys, SAMPLING).latents(keys, draws)
     ours = translate(pipeline, latents, encode_prompts(pipeline, PROMPTS), 0.7, SAMPLING, draws)
+
     extra = {"requires_safety_checker": False} if family == "sd" else {"add_watermarker": False}
     stock = IMG2IMG[family](**pipeline.components, **extra)
     stock.set_progress_bar_config(disable=True)
     for seed, key in enumerate(keys):
         theirs = stock(
-            PROMPTS[seed], image=table.image(int(key)), strength=0.7, num_inference_steps=SAMPLING.steps,
-            guidance_scale=SAMPLING.guidance_scale, generator=torch.Generator().manual_seed(seed),
+            PROMPTS[seed], image=table.image(int(key)), strength=0.7,
+            num_inference_steps=SAMPLING.steps, guidance_scale=SAMPLING.guidance_scale,
+            generator=torch.Generator().manual_seed(seed),
         ).images[0]  # fmt: skip
         assert np.abs(pixels(ours[seed]) - pixels(theirs)).max() <= 1
 
@@ -83,12 +88,13 @@ def test_translation_agrees_with_the_familys_own_image_to_image_pipeline(pipelin
 @pytest.mark.parametrize("guidance", [3.0, 1.0])
 def test_generation_agrees_with_the_familys_own_text_to_image_pipeline(pipeline, guidance):
     sampling = SAMPLING.model_copy(update={"guidance_scale": guidance})
-    ours = translate(
-        pipeline, None, encode_prompts(pipeline, PROMPTS), 1.0, sampling, generators(2)
-    )
+    text = encode_prompts(pipeline, PROMPTS)
+    ours = translate(pipeline, None, text, 1.0, sampling, generators(2))
+
     for seed, prompt in enumerate(PROMPTS):
         theirs = pipeline(
-            prompt, height=32, width=32, num_inference_steps=SAMPLING.steps, guidance_scale=guidance,
+            prompt, height=32, width=32,
+            num_inference_steps=SAMPLING.steps, guidance_scale=guidance,
             generator=torch.Generator().manual_seed(seed),
         ).images[0]  # fmt: skip
         assert np.abs(pixels(ours[seed]) - pixels(theirs)).max() <= 1
@@ -96,14 +102,15 @@ def test_generation_agrees_with_the_familys_own_text_to_image_pipeline(pipeline,
 
 def params(steps: int) -> Finetune:
     return Finetune(
-        lora_rank=2, learning_rate=1e-2, token_learning_rate=1e-2, weight_decay=0.01, steps=steps, batch=4,
-        class_balanced=True, resolution=32,
+        lora_rank=2, learning_rate=1e-2, token_learning_rate=1e-2, weight_decay=0.01,
+        steps=steps, batch=4, class_balanced=True, resolution=32,
     )  # fmt: skip
 
 
 def learn(
     home: Path, table, classes, work: Path, steps: int = 3, dtype=torch.float32
 ) -> tuple[Learner, list[float]]:
+    """A learner of all that can be learned, and its losses."""
     torch.manual_seed(0)
     learner = Learner(load_base(base(home), dtype), classes, "ti+db", params(steps))
     return learner, finetune(learner, table, classes, seed=0, checkpoint=work / "checkpoint.pt")
@@ -120,9 +127,12 @@ def test_what_was_learned_loads_into_our_pipeline_and_into_diffusers_own(
 ):
     learner, _ = learn(homes[family], table, classes, tmp_path)
     learner.save(tmp_path, classes)
-    token, latents = classes["token"][1], torch.randn(1, 4, 16, 16)
+
+    token = classes["token"][1]
+    latents = torch.randn(1, 4, 16, 16)
     prompt = f"a photo of a {token} bird"
     expected = unet_output(learner.pipeline, prompt, latents)
+
     ours = load_base(base(homes[family]), torch.float32)
     untrained = unet_output(ours, "a photo of a bird bird", latents)
     load_finetuned(ours, tmp_path)
@@ -135,21 +145,18 @@ def test_what_was_learned_loads_into_our_pipeline_and_into_diffusers_own(
     if family == "sd":
         stock.load_textual_inversion(rows)
     else:  # as diffusers' documentation loads SDXL's embeddings
-        stock.load_textual_inversion(
-            rows["clip_l"], token=token, text_encoder=stock.text_encoder, tokenizer=stock.tokenizer
-        )
-        stock.load_textual_inversion(
-            rows["clip_g"],
-            token=token,
-            text_encoder=stock.text_encoder_2,
-            tokenizer=stock.tokenizer_2,
-        )
+        first = {"text_encoder": stock.text_encoder, "tokenizer": stock.tokenizer}
+        second = {"text_encoder": stock.text_encoder_2, "tokenizer": stock.tokenizer_2}
+        stock.load_textual_inversion(rows["clip_l"], token=token, **first)
+        stock.load_textual_inversion(rows["clip_g"], token=token, **second)
+
     assert torch.allclose(unet_output(stock, prompt, latents), expected, atol=1e-4)
 
 
 def test_every_text_encoder_learns_its_own_row_of_a_token(homes, table, classes, tmp_path):
     learner, _ = learn(homes["sdxl"], table, classes, tmp_path)
     assert len(learner.embeddings) == 2
+
     for embedding in learner.embeddings:
         word = learner.pipeline.tokenizer("bird", add_special_tokens=False).input_ids[0]
         assert (embedding.rows - embedding.table.weight[word]).abs().max() > 1e-3
@@ -159,6 +166,7 @@ def test_a_base_in_bf16_is_taught_in_fp32(homes, family, table, classes, tmp_pat
     (tmp_path / "half").mkdir()
     _, losses = learn(homes[family], table, classes, tmp_path)
     learner, half = learn(homes[family], table, classes, tmp_path / "half", dtype=torch.bfloat16)
+
     assert {parameter.dtype for parameter in learner.parameters} == {torch.float32}
     assert learner.pipeline.unet.conv_in.weight.dtype == torch.bfloat16
     assert half == pytest.approx(losses, rel=0.02)
@@ -175,8 +183,9 @@ def test_fine_tuning_never_runs_in_fp16(monkeypatch, where, native, named):
     monkeypatch.delenv("DIFFMIX_PRECISION", raising=False)
     if named:
         monkeypatch.setenv("DIFFMIX_PRECISION", named)
-    halves = named == "bf16" or (named in (None, "fp16") and where == "cuda" and native)
-    assert training_precision() == (torch.bfloat16 if halves else torch.float32)
+
+    in_bf16 = named == "bf16" or (named in (None, "fp16") and where == "cuda" and native)
+    assert training_precision() == (torch.bfloat16 if in_bf16 else torch.float32)
 
 
 def test_sdxl_saves_memory_and_learns_the_same(homes, table, classes, tmp_path, monkeypatch):
@@ -184,10 +193,12 @@ def test_sdxl_saves_memory_and_learns_the_same(homes, table, classes, tmp_path, 
     learner, saving = learn(homes["sdxl"], table, classes, tmp_path / "saving")
     assert learner.pipeline.unet.is_gradient_checkpointing
     assert learner.pipeline.vae.use_slicing
+
     monkeypatch.setattr("stages.shared.diffusion.base_model.fit_into_memory", lambda pipeline: None)
     learner, plain = learn(homes["sdxl"], table, classes, tmp_path / "plain")
     assert not learner.pipeline.unet.is_gradient_checkpointing
     assert not learner.pipeline.vae.use_slicing
+
     assert saving == pytest.approx(plain, rel=1e-5)
 
 
@@ -200,8 +211,10 @@ def test_sdxls_autoencoder_stays_in_fp32_where_the_rest_is_in_fp16(homes):
 def test_attention_is_recorded_in_both_families(pipeline, classes):
     words = class_prompt_weights(pipeline.tokenizer, classes, "none")
     text = encode_prompts(pipeline, PROMPTS)
+
     with record_attention(pipeline, words[:2], 32) as record:
         translate(pipeline, None, text, 1.0, SAMPLING, generators(2))
+
     maps = record.maps()
     assert maps.shape == (2, 3, 16, 16)
     assert (maps > 0).all()
@@ -209,9 +222,9 @@ def test_attention_is_recorded_in_both_families(pipeline, classes):
 
 def test_a_pipeline_of_another_kind_is_refused_before_it_is_loaded(tmp_path):
     (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": "FluxPipeline"}))
-    with pytest.raises(
-        SystemExit, match=r"is a FluxPipeline; take one of StableDiffusionPipeline, StableDiff"
-    ):
+
+    reason = r"is a FluxPipeline; take one of StableDiffusionPipeline, StableDiff"
+    with pytest.raises(SystemExit, match=reason):
         load_base(base(tmp_path))
 
 
@@ -227,9 +240,9 @@ def test_a_pipeline_of_another_kind_is_refused_before_it_is_loaded(tmp_path):
 def test_a_folder_that_lacks_a_file_is_refused_by_its_name(homes, tmp_path, lost):
     folder = shutil.copytree(homes["sdxl"], tmp_path / "base")
     (folder / lost).unlink()
-    with pytest.raises(
-        SystemExit, match=rf"params.yaml: base.id: '.*base' lacks {lost}; put that there"
-    ):
+
+    reason = rf"params.yaml: base.id: '.*base' lacks {lost}; put that there"
+    with pytest.raises(SystemExit, match=reason):
         load_base(base(folder))
 
 
@@ -237,6 +250,7 @@ def test_large_weights_may_lie_in_several_files(homes, tmp_path):
     folder = shutil.copytree(homes["sd"], tmp_path / "base")
     wanted = pipeline_files(json.loads((folder / "model_index.json").read_text()))
     assert missing(folder, wanted) == []
+
     weights = folder / "unet/diffusion_pytorch_model.safetensors"
     weights.rename(folder / "unet/diffusion_pytorch_model.safetensors.index.json")
     assert missing(folder, wanted) == []
@@ -256,36 +270,34 @@ def offline(monkeypatch, tmp_path) -> Path:
 def test_without_a_network_one_line_says_which_files_to_put_where(offline, capfd):
     with pytest.raises(SystemExit) as stopped:
         load_base(MODEL)
+
     line = str(stopped.value)
     assert "\n" not in line
     assert "'owner/model' is not whole in the cache" in line
-    wanted = (
-        "'*.json' '*.txt' 'text_encoder/model.safetensors' 'unet/diffusion_pytorch_model.safetensors' "
-        "'vae/diffusion_pytorch_model.safetensors'"
+    included = (
+        "'*.json' '*.txt' 'text_encoder/model.safetensors' "
+        "'unet/diffusion_pytorch_model.safetensors' 'vae/diffusion_pytorch_model.safetensors'"
     )
-    assert (
-        f"`hf download owner/model --revision {'0' * 40} --include {wanted} --local-dir FOLDER`"
-        in line
-    )
+    command = f"hf download owner/model --revision {'0' * 40} --include {included}"
+    assert f"`{command} --local-dir FOLDER`" in line
     assert "unet/config.json" in line
     assert capfd.readouterr() == ("", "")
 
 
 def test_a_cache_that_is_whole_needs_no_network(homes, family, offline):
     shutil.copytree(homes[family], offline)
-    loaded = load_base(MODEL, torch.float32)
-    assert torch.equal(
-        loaded.unet.conv_in.weight,
-        load_base(base(homes[family]), torch.float32).unet.conv_in.weight,
-    )
+    cached = load_base(MODEL, torch.float32)
+    original = load_base(base(homes[family]), torch.float32)
+
+    assert torch.equal(cached.unet.conv_in.weight, original.unet.conv_in.weight)
 
 
 def test_a_cache_that_lacks_a_file_is_said_with_it(homes, offline):
     shutil.copytree(homes["sd"], offline)
     (offline / "unet/diffusion_pytorch_model.safetensors").unlink()
-    with pytest.raises(
-        SystemExit, match=r"hf download .*; missing: unet/diffusion_pytorch_model.safetensors$"
-    ):
+
+    reason = r"hf download .*; missing: unet/diffusion_pytorch_model.safetensors$"
+    with pytest.raises(SystemExit, match=reason):
         load_base(MODEL)
 
 
@@ -306,9 +318,8 @@ def test_the_hubs_own_reason_is_told(error, said, monkeypatch):
     response = httpx2.Response(404, request=httpx2.Request("GET", "http://hub"))
 
     def refuse(*_, **__):
-        raise error(
-            "404 Client Error. (Request ID: a)\n\nRevision Not Found for url: x", response=response
-        )
+        message = "404 Client Error. (Request ID: a)\n\nRevision Not Found for url: x"
+        raise error(message, response=response)
 
     monkeypatch.setattr("stages.shared.pretrained.files.hf_hub_download", refuse)
     with pytest.raises(SystemExit, match=said):
@@ -319,12 +330,14 @@ def test_noise_of_another_kind_is_refused(homes, tmp_path):
     folder = shutil.copytree(homes["sdxl"], tmp_path / "base")
     config = json.loads((folder / "vae/config.json").read_text()) | {"latents_mean": [0.0] * 4}
     (folder / "vae/config.json").write_text(json.dumps(config))
+
     with pytest.raises(SystemExit, match="scales its latents or its noise in a way of its own"):
         load_base(base(folder))
 
 
 def test_a_device_that_is_not_there_is_named(monkeypatch):
     monkeypatch.setenv("DIFFMIX_DEVICE", "cuda:99")
+
     with pytest.raises(SystemExit, match="DIFFMIX_DEVICE: 'cuda:99' is no device here"):
         device()
 
@@ -350,21 +363,22 @@ def test_a_gpu_refuses_what_differs_from_run_to_run(
     """Attention's backward is deterministic on a GPU only where torch may not merely warn."""
     monkeypatch.setattr("stages.shared.running.runtime.device", lambda: torch.device(where))
     monkeypatch.setenv("DIFFMIX_DETERMINISTIC", asked)
+
     seed_everything(0)
     assert torch.are_deterministic_algorithms_enabled() == enabled
     assert torch.is_deterministic_algorithms_warn_only_enabled() == warns
 
 
 def test_a_resolution_need_not_be_halved_evenly_by_the_unet(homes):
-    """As 224 of the official scripts, which is 28 latents a side, then 14, 7 and 4."""
+    """As with 224 of the official scripts, which is 28 latents a side, then 14, 7 and 4."""
     pipeline = load_base(base(homes["sd"]), torch.float32)
     check_resolution(pipeline, 34, "synth.resolution")
+
     sampling = SAMPLING.model_copy(update={"resolution": 34})
-    ours = translate(
-        pipeline, None, encode_prompts(pipeline, PROMPTS), 1.0, sampling, generators(2)
-    )
+    text = encode_prompts(pipeline, PROMPTS)
+    ours = translate(pipeline, None, text, 1.0, sampling, generators(2))
     assert {image.size for image in ours} == {(34, 34)}
-    with pytest.raises(
-        SystemExit, match=r"params.yaml: synth.resolution: 33 is not a multiple of 2"
-    ):
+
+    reason = r"params.yaml: synth.resolution: 33 is not a multiple of 2"
+    with pytest.raises(SystemExit, match=reason):
         check_resolution(pipeline, 33, "synth.resolution")

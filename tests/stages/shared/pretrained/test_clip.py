@@ -20,29 +20,27 @@ CAPTIONS = ["a photo with a bird on it", "a photo without a bird on it"]
 def test_the_scaled_similarities_are_those_of_the_whole_model(table, monkeypatch):
     monkeypatch.setattr(clip, "BATCH", 4)
     model, processor = load_clip(Pretrained(id=CLIP, revision=None))
-    ours = logits(
-        image_features(table, model, processor), text_features(CAPTIONS, model, processor), model
-    )
-    images = [table.image(row) for row in range(len(table))]
+    images = image_features(table, model, processor)
+    texts = text_features(CAPTIONS, model, processor)
+    ours = logits(images, texts, model)
+
+    pictures = [table.image(row) for row in range(len(table))]
+    inputs = processor(text=CAPTIONS, images=pictures, return_tensors="pt", padding=True)
     with torch.no_grad():
-        theirs = model(
-            **processor(text=CAPTIONS, images=images, return_tensors="pt", padding=True)
-        ).logits_per_image
+        theirs = model(**inputs).logits_per_image
+
     assert ours == pytest.approx(theirs, abs=1e-4)
 
 
 def test_prototypes_are_the_directions_of_the_classes_means():
     features = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0]])
-    half = 2**-0.5
-    assert prototypes(features, [0, 0, 1], 3).tolist() == [
-        pytest.approx([half, half]),
-        [0.0, 1.0],
-        [0.0, 0.0],
-    ]
+    diagonal = [2**-0.5, 2**-0.5]
+
+    expected = [pytest.approx(diagonal), [0.0, 1.0], [0.0, 0.0]]
+    assert prototypes(features, [0, 0, 1], 3).tolist() == expected
 
 
 def test_a_clip_that_is_not_there_is_named():
-    with pytest.raises(
-        SystemExit, match=r"params.yaml: clip.id: 'data/base/nowhere' cannot be loaded"
-    ):
+    reason = r"params.yaml: clip.id: 'data/base/nowhere' cannot be loaded"
+    with pytest.raises(SystemExit, match=reason):
         load_clip(Pretrained(id="data/base/nowhere", revision=None))

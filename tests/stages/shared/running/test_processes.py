@@ -1,4 +1,7 @@
-"""Several processes: the same images to the bit, the same training to rounding, and one dead worker ends the run."""
+"""Several processes: the same images to the bit, the same training to rounding.
+
+And one dead worker ends the run.
+"""
 
 import shutil
 import sys
@@ -25,9 +28,8 @@ from tests.support.small_project import (
     write_params,
 )
 
-TWO = {
-    "DIFFMIX_LAUNCHER": f"{sys.executable} -m accelerate.commands.launch --multi_gpu --num_processes 2"
-}
+ACCELERATE = f"{sys.executable} -m accelerate.commands.launch"
+TWO = {"DIFFMIX_LAUNCHER": f"{ACCELERATE} --multi_gpu --num_processes 2"}
 
 
 def test_a_process_alone_has_all_of_it():
@@ -39,26 +41,28 @@ def test_a_process_alone_leaves_its_gradients_as_they_are():
     parameter = torch.nn.Parameter(torch.tensor([2.0]))
     loss = (parameter**2).sum()
     loss.backward()
+
     assert processes.sum_gradients([parameter], loss.detach()) == 4
     assert parameter.grad.tolist() == [4.0]
 
 
 def test_a_launcher_that_is_not_there_is_named(monkeypatch):
     monkeypatch.setenv("DIFFMIX_LAUNCHER", "no-such-launcher --num_processes 2")
-    with pytest.raises(
-        BadInput, match=r"DIFFMIX_LAUNCHER: there is no command 'no-such-launcher'; install it, or"
-    ):
+
+    reason = r"DIFFMIX_LAUNCHER: there is no command 'no-such-launcher'; install it, or"
+    with pytest.raises(BadInput, match=reason):
         processes.launch()
 
 
 def test_one_gpu_for_all_processes_is_refused(monkeypatch):
     two = SimpleNamespace(num_processes=2)
     monkeypatch.setattr(processes, "PartialState", lambda cpu, timeout: two)
+
     monkeypatch.setattr(processes, "device", lambda: torch.device("cuda:1"))
-    with pytest.raises(
-        BadInput, match="DIFFMIX_DEVICE: all processes would share cuda:1; unset it"
-    ):
+    reason = "DIFFMIX_DEVICE: all processes would share cuda:1; unset it"
+    with pytest.raises(BadInput, match=reason):
         processes.processes.__wrapped__()
+
     monkeypatch.setattr(processes, "device", lambda: torch.device("cuda"))
     assert processes.processes.__wrapped__() is two
 
@@ -84,20 +88,25 @@ def test_two_processes_write_what_one_does_to_the_bit(project, command, output):
     alone = contents(project / output)
     shutil.rmtree(project / output)
     finish(start(project, *command, **TWO))
+
     assert contents(project / output) == alone
 
 
 @pytest.mark.slow
 def test_two_processes_fine_tune_as_one_does_with_the_same_batch(project, tmp_path):
-    """Each sees half of a batch: only summed gradients of LoRA and of tokens lead to the same weights."""
-    shutil.copytree(project / "data/finetune", tmp_path / "alone")
+    """Each sees half of a batch: only summed gradients of LoRA and tokens lead to equal weights."""
+    together = project / "data/finetune"
+    alone = tmp_path / "alone"
+    shutil.copytree(together, alone)
     finish(start(project, "stages.finetune", **TWO))
-    together, alone = project / "data/finetune", tmp_path / "alone"
+
     losses = [pd.read_csv(folder / "losses.csv")["loss"] for folder in (alone, together)]
     assert np.allclose(*losses, atol=2e-5)
     for path in sorted(alone.rglob("*.safetensors")):
-        one, two = load_file(path), load_file(together / path.relative_to(alone))
+        one = load_file(path)
+        two = load_file(together / path.relative_to(alone))
         assert all(torch.allclose(one[name], two[name], atol=1e-4) for name in one)
+
     shutil.rmtree(together)
     shutil.copytree(alone, together)
 
@@ -107,6 +116,7 @@ def test_a_batch_too_small_for_the_processes_is_refused(project):
     write_params(project, MANY_IMAGES | {"finetune.batch": 1})
     output = finish(start(project, "stages.finetune", **TWO), status=1)
     write_params(project, MANY_IMAGES)
+
     assert "params.yaml: finetune.batch: 1 images cannot be shared by 2 processes" in output
 
 
@@ -114,16 +124,16 @@ def test_a_batch_too_small_for_the_processes_is_refused(project):
 def test_a_dead_worker_ends_the_run_which_then_goes_on(project):
     alone = contents(project / "data/synthesize")
     shutil.rmtree(project / "data/synthesize")
+
     run = start(project, "stages.synthesize", **TWO)
     while not list((project / ".work/synthesize").glob("*/shard-*.tar.csv")):
         assert run.poll() is None, run.communicate()[0]
         time.sleep(0.05)
-    workers = [
-        child
-        for child in psutil.Process(run.pid).children()
-        if "stages.synthesize" in child.cmdline()
-    ]
+
+    children = psutil.Process(run.pid).children()
+    workers = [child for child in children if "stages.synthesize" in child.cmdline()]
     workers[1].kill()
     assert "exitcode  : -9" in finish(run, status=1)
+
     finish(start(project, "stages.synthesize", **TWO))
     assert contents(project / "data/synthesize") == alone

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from subprocess import PIPE
+from subprocess import DEVNULL, PIPE
 
 import pytest
 
@@ -26,17 +26,19 @@ def root(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_the_fingerprint_covers_parameters_and_inputs(tmp_path):
-    (tmp_path / "plan.csv").write_text("a")
-    first = work_key(Params(strength=0.5), [tmp_path / "plan.csv"])
-    assert first == work_key(Params(strength=0.5), [tmp_path / "plan.csv"])
-    assert first != work_key(Params(strength=0.7), [tmp_path / "plan.csv"])
-    (tmp_path / "plan.csv").write_text("b")
-    assert first != work_key(Params(strength=0.5), [tmp_path / "plan.csv"])
+def test_the_key_covers_parameters_and_inputs(tmp_path):
+    plan = tmp_path / "plan.csv"
+    plan.write_text("a")
+    first = work_key(Params(strength=0.5), [plan])
+    assert first == work_key(Params(strength=0.5), [plan])
+    assert first != work_key(Params(strength=0.7), [plan])
+
+    plan.write_text("b")
+    assert first != work_key(Params(strength=0.5), [plan])
 
 
 def interrupted(key: str) -> Path:
-    """Leave a shard behind and break off."""
+    """The folder of work that has left a shard behind and was broken off."""
     try:
         with work_folder("synthesize", key) as folder:
             (folder / "shard").write_text("x")
@@ -51,16 +53,19 @@ def test_an_interruption_is_one_line(capsys):
     assert capsys.readouterr().err == "synthesize: interrupted; run again to go on\n"
 
 
-def test_interrupted_work_is_found_again_under_the_same_mark():
+def test_interrupted_work_is_found_again_under_the_same_key():
     interrupted("one")
+
     with work_folder("synthesize", "one") as folder:
         assert (folder / "shard").exists()
 
 
-def test_interrupted_work_is_not_seen_under_another_mark_and_not_lost():
+def test_interrupted_work_is_not_seen_under_another_key_and_not_lost():
     old = interrupted("one")
+
     with work_folder("synthesize", "two") as folder:
         assert not (folder / "shard").exists()
+
     assert (old / "shard").exists()
 
 
@@ -68,6 +73,7 @@ def test_work_that_nobody_went_on_with_for_a_week_is_cleared():
     old = interrupted("one")
     for path in (old / "shard", old):
         os.utime(path, (0, 0))
+
     with work_folder("synthesize", "two"):
         assert not old.exists()
 
@@ -75,6 +81,7 @@ def test_work_that_nobody_went_on_with_for_a_week_is_cleared():
 def test_old_work_that_is_gone_on_with_elsewhere_stays(root):
     with held(root, root, "one"):
         os.utime(root / ".work/train/one", (0, 0))
+
         with work_folder("train", "two"):
             assert (root / ".work/train/one").exists()
 
@@ -82,6 +89,7 @@ def test_old_work_that_is_gone_on_with_elsewhere_stays(root):
 def test_finished_work_is_cleared():
     with work_folder("synthesize", "one") as folder:
         (folder / "shard").write_text("x")
+
     assert not folder.exists()
 
 
@@ -96,12 +104,14 @@ with work_folder('train', sys.argv[1]):
 
 @contextmanager
 def held(workspace: Path, root: Path, key: str) -> Iterator[None]:
-    """Another process at work in a workspace of its own."""
-    workspace.joinpath("elsewhere").mkdir(exist_ok=True)
+    """Another process at work in a workspace of its own, below `workspace`."""
+    elsewhere = workspace / "elsewhere"
+    elsewhere.mkdir(exist_ok=True)
     environment = os.environ | {"DVC_ROOT": str(root), "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", CODE, key]
+
     with subprocess.Popen(
-        command, cwd=workspace / "elsewhere", env=environment, stdin=PIPE, stdout=PIPE
+        command, cwd=elsewhere, env=environment, stdin=PIPE, stdout=PIPE
     ) as process:
         assert process.stdout.readline() == b"at work\n"
         yield
@@ -109,16 +119,13 @@ def held(workspace: Path, root: Path, key: str) -> Iterator[None]:
 
 
 def second_run(folder: Path, key: str) -> str:
+    """What another process that wants to work in `folder` says to stderr."""
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", CODE, key]
     done = subprocess.run(
-        command,
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        stdin=subprocess.DEVNULL,
+        command, cwd=folder, env=environment, capture_output=True, text=True, stdin=DEVNULL
     )
+
     assert done.returncode == bool(done.stderr)
     return done.stderr.strip()
 
@@ -136,18 +143,19 @@ def test_a_second_run_in_the_workspace_is_refused_with_one_line_even_of_other_wo
 def test_two_workspaces_may_do_different_work_and_not_the_same(root):
     with held(root, root, "one"), work_folder("train", "two"):
         pass
-    with (
-        held(root, root, "one"),
-        pytest.raises(SystemExit, match=REFUSED),
-        work_folder("train", "one"),
-    ):
+
+    refused = pytest.raises(SystemExit, match=REFUSED)
+    with held(root, root, "one"), refused, work_folder("train", "one"):
         pass
 
 
 def test_publishing_replaces_the_old_output(tmp_path):
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out/old").touch()
+    output = tmp_path / "out"
+    output.mkdir()
+    (output / "old").touch()
+
     with work_folder("plan", "x") as folder:
         (folder / "new").touch()
-        publish(folder, tmp_path / "out")
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["new"]
+        publish(folder, output)
+
+    assert [path.name for path in output.iterdir()] == ["new"]
