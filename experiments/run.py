@@ -14,7 +14,8 @@ import sys
 from pathlib import Path
 
 from experiments.claims import page as claims_page
-from experiments.claims import verdicts as claims
+from experiments.claims.schema import read_claims
+from experiments.claims.verdicts import ClaimBook
 from experiments.running import queue, watch
 from experiments.running.fingerprint import Stages, read_stages
 from experiments.running.plans import plan, spent
@@ -128,14 +129,14 @@ def run_claims(preset: str, dry: bool) -> int:
     tree, stages = read_preset(preset), read_stages()
     workspace = Workspace(stages)
     path = METRICS / "claims.json" if preset == DEFAULT_PRESET else folder(preset) / "claims.json"
-    docket = claims.Docket(claims.read_claims(), tree, stages, read_json(path))
-    chosen = list(docket.cases.values())
-    missing = announce(chosen, docket.lacking(queue.finished()), stages)
+    book = ClaimBook(read_claims(), tree, stages, read_json(path))
+    chosen = list(book.cases.values())
+    missing = announce(chosen, book.lacking(queue.finished()), stages)
     if dry:
         return 0
     status = perform(missing, workspace, preset)
     cost = spent(chosen, stages, read_json(seconds_file(preset)))
-    claims_page.write(docket.content(queue.finished()), path, preset, tree["train"]["trials"], cost)
+    claims_page.write(book.content(queue.finished()), path, preset, tree["train"]["trials"], cost)
     print(f"wrote {path} and {path.with_suffix('.md')}; {cost}")
     return status
 

@@ -1,7 +1,8 @@
-"""How many images a second each method makes on this machine (Table 11): reads experiments/tables/table11.yaml.
+"""How many images a second each method makes on this machine (Table 11).
 
-Needs the outputs of `dvc repro finetune`, with the preset's parameters. Times stages/synthesize.py's own function,
-references and encoding included. Writes table11.json and table11.md into the preset's folder of results.
+Reads experiments/tables/table11.yaml and the outputs of `dvc repro finetune`, which must be made
+with the preset's parameters. Times stages/synthesize.py's own function, references and encoding
+included. Writes table11.json and table11.md into the preset's folder of results.
 """
 
 import os
@@ -35,6 +36,8 @@ WARM_UP = 2  # batches
 
 
 class Row(Section):
+    """A method to time, and what the paper prints of it."""
+
     name: str
     method: Name
     steps: int | None = None  # null: the workspace's
@@ -42,6 +45,8 @@ class Row(Section):
 
 
 class Recipe(Section):
+    """experiments/tables/table11.yaml."""
+
     title: str
     note: str
     images: int = Field(ge=1)
@@ -51,7 +56,7 @@ class Recipe(Section):
 
 
 class Bench(NamedTuple):
-    """What all rows share."""
+    """The model and the data that all rows share."""
 
     pipeline: Any
     text: Text
@@ -62,107 +67,134 @@ class Bench(NamedTuple):
 
 def make_rows(method: Method, count: int, table: Table, classes: int) -> pd.DataFrame:
     """Rows of a plan: all strengths and targets alike, references drawn from all images."""
-    rng, numbers = np.random.default_rng(0), np.arange(count)
-    rows = pd.DataFrame(
-        {"key": [f"{number:08d}" for number in numbers], "target_label": numbers % classes}
-    )
+    rng = np.random.default_rng(0)
     references = rng.choice(table.rows["key"].to_numpy(), size=count)
-    rows["source_key"] = "" if method.mode == "gen" else references
-    rows["strength"] = np.resize(method.strength, count)
-    rows["seed"] = numbers
-    return rows
+    numbers = np.arange(count)
+
+    return pd.DataFrame(
+        {
+            "key": [f"{number:08d}" for number in numbers],
+            "target_label": numbers % classes,
+            "source_key": "" if method.mode == "gen" else references,
+            "strength": np.resize(method.strength, count),
+            "seed": numbers,
+        }
+    )
 
 
 def time_rows(bench: Bench, rows: pd.DataFrame, steps: int | None) -> float:
     """Seconds for all rows; an encoded image has left the device, so nothing is still under way."""
     synth = bench.synth if steps is None else bench.synth.model_copy(update={"steps": steps})
-    with tqdm(total=len(rows), disable=True) as bar:
-        began = time.perf_counter()
-        synthesize(bench.pipeline, bench.table, bench.text, None, rows, synth, bar)
-        return time.perf_counter() - began
+    began = time.perf_counter()
+    for _batch in synthesize(bench.pipeline, bench.table, bench.text, None, rows, synth):
+        pass  # the images are made as they are asked for
+
+    return time.perf_counter() - began
 
 
-def measure(recipe: Recipe, bench: Bench) -> dict[str, float]:
-    """Images per second by row, the median of the rounds; a round goes through all rows, so that none has luck."""
-    plans = {
-        row.name: make_rows(METHODS[row.method], recipe.images, bench.table, bench.classes)
-        for row in recipe.rows
-    }
-    time_rows(bench, plans[recipe.rows[0].name].head(WARM_UP * bench.synth.batch), None)
+def time_methods(recipe: Recipe, bench: Bench) -> dict[str, float]:
+    """Images per second by row, the median of the rounds."""
+    plans = {}
+    for row in recipe.rows:
+        method = METHODS[row.method]
+        plans[row.name] = make_rows(method, recipe.images, bench.table, bench.classes)
+
+    first = plans[recipe.rows[0].name]
+    time_rows(bench, first.head(WARM_UP * bench.synth.batch), None)
+
+    # A round goes through all rows, so that a slow minute of the machine slows no row alone.
     seconds: dict[str, list[float]] = {row.name: [] for row in recipe.rows}
     with tqdm(total=recipe.rounds * len(recipe.rows), desc="throughput", unit="row") as bar:
         for _ in range(recipe.rounds):
             for row in recipe.rows:
                 seconds[row.name].append(time_rows(bench, plans[row.name], row.steps))
                 bar.update()
+
     return {name: recipe.images / statistics.median(times) for name, times in seconds.items()}
 
 
 def check_preset(preset: str) -> None:
-    """Raises BadInput where the workspace has other parameters: it would be measured under the wrong name."""
+    """Raises BadInput where the workspace has other parameters than the preset.
+
+    They would be measured under the wrong name.
+    """
     if read() != read_preset(preset):
         raise BadInput(
-            f"params.yaml: is not presets/{preset}.yaml; copy that here and `dvc repro finetune`, or set PRESET"
+            f"params.yaml: is not presets/{preset}.yaml; copy that here and `dvc repro finetune`, "
+            "or set PRESET"
         )
 
 
 def open_bench() -> Bench:
     """Raises BadInput where the fine-tuned model or the training images are not there."""
-    params, classes = load(Params), read_classes(DOWNLOAD)
+    params = load(Params)
+    classes = read_classes(DOWNLOAD)
     table = Table(DOWNLOAD / "train", read_manifest(SUBSAMPLE))
     pipeline, text = load_translator(params.base, classes, read_strategy(), params.synth.resolution)
+
     return Bench(pipeline, text, table, len(classes), params.synth)
 
 
-def machine(batch: int) -> str:
+def describe_machine(batch: int) -> str:
     """What the rates were measured on, in words."""
     where = device()
-    name = (
-        torch.cuda.get_device_name(where)
-        if where.type == "cuda"
-        else f"{os.cpu_count()} {platform.machine()} cores"
-    )
+    if where.type == "cuda":
+        name = torch.cuda.get_device_name(where)
+    else:
+        name = f"{os.cpu_count()} {platform.machine()} cores"
+
     return f"{name}, {str(precision()).removeprefix('torch.')}, batches of {batch}"
 
 
 def tabulate(recipe: Recipe, rates: dict[str, float]) -> list[dict[str, Any]]:
-    """Rates and ratios, ours and the paper's."""
+    """Rates, and their ratios to the reference's: ours and the paper's."""
     printed = {row.name: row.paper for row in recipe.rows}
     base = printed[recipe.reference]
-    return [
-        {
-            "name": row.name,
-            "images_per_second": round(rates[row.name], 2),
-            "ratio": round(rates[row.name] / rates[recipe.reference], 2),
-            "paper": row.paper,
-            "paper_ratio": round(row.paper / base, 2) if row.paper and base else None,
-        }
-        for row in recipe.rows
-    ]
+
+    rows = []
+    for row in recipe.rows:
+        ratio = rates[row.name] / rates[recipe.reference]
+        paper_ratio = round(row.paper / base, 2) if row.paper and base else None
+        rows.append(
+            {
+                "name": row.name,
+                "images_per_second": round(rates[row.name], 2),
+                "ratio": round(ratio, 2),
+                "paper": row.paper,
+                "paper_ratio": paper_ratio,
+            }
+        )
+
+    return rows
 
 
 def render(recipe: Recipe, rows: list[dict[str, Any]], preset: str, where: str) -> str:
+    """The rates as a Markdown page; `where` describes the machine."""
     head = ["", "images a second", "ratio", "paper: images per GPU-hour", "paper: ratio"]
     lines = [head, ["---"] * len(head)]
     for row in rows:
         ours = [f"{row['images_per_second']:.1f}", f"{row['ratio']:.2f}"]
-        lines.append(
-            [row["name"], *ours, show_printed(row["paper"]), show_printed(row["paper_ratio"])]
-        )
-    text = markdown_table(lines)
-    note = f"Ours: preset {preset}, {where}; the median of {recipe.rounds} rounds of {recipe.images} images. {recipe.note}"
-    return f"# {recipe.title}\n\n{text}\n\n{' '.join(note.split())}\n"
+        papers = [show_printed(row["paper"]), show_printed(row["paper_ratio"])]
+        lines.append([row["name"], *ours, *papers])
+
+    note = (
+        f"Ours: preset {preset}, {where}; "
+        f"the median of {recipe.rounds} rounds of {recipe.images} images. {recipe.note}"
+    )
+    return f"# {recipe.title}\n\n{markdown_table(lines)}\n\n{' '.join(note.split())}\n"
 
 
 def run(preset: str) -> None:
+    """Time all methods, and write both files of the table."""
     check_preset(preset)
     recipe: Recipe = parse(Recipe, read_recipe("table11"), "table11")
     bench = open_bench()
-    rows, where = tabulate(recipe, measure(recipe, bench)), machine(bench.synth.batch)
-    path, content = (
-        folder(preset) / "table11.json",
-        {"title": recipe.title, "note": recipe.note, "preset": preset},
-    )
+
+    rows = tabulate(recipe, time_methods(recipe, bench))
+    where = describe_machine(bench.synth.batch)
+
+    path = folder(preset) / "table11.json"
+    content = {"title": recipe.title, "note": recipe.note, "preset": preset}
     write_json(path, content | {"machine": where, "rows": rows})
     path.with_suffix(".md").write_text(render(recipe, rows, preset, where))
     print(f"wrote {path} and {path.with_suffix('.md')}")

@@ -1,12 +1,13 @@
-"""Run the whole pipeline from nothing in a clone of the last commit, and compare the results with the committed ones.
+"""Run the pipeline from nothing in a clone of the last commit, and compare with its results.
 
     python -m experiments.verify                       every byte must be equal
-    python -m experiments.verify --tolerance 0.5       numbers of metrics may differ by half a point
-    python -m experiments.verify --again               two clones, with other settings, against each other
+    python -m experiments.verify --tolerance 0.5       metrics may differ by half a point
+    python -m experiments.verify --again               two clones, with other settings, compared
     python -m experiments.verify --again --preset waterbird
 
-Changes in the workspace do not count. Nothing of it but the commit is used by the run: it has a cache of its own. The
-workspace's cache lends the committed outputs, as far as it has them. Writes metrics/verify.json (not with --again).
+Changes in the workspace do not count. The run uses nothing of the workspace but the commit, and has
+a cache of its own. The workspace's cache lends the committed outputs, as far as it has them. Writes
+metrics/verify.json (not with --again).
 """
 
 import argparse
@@ -45,21 +46,23 @@ from stages.shared.paths import METRICS
 
 RECORD = METRICS / "verify.json"
 OTHER_SETTINGS = {"DIFFMIX_WORKERS": "2"}  # of the second run
-FOREIGN = (
-    "DVC_ROOT",
-    "PYTHONPATH",
-    "PYTHONSAFEPATH",
-)  # would lead stages to another folder's work or code
+
+# These variables would lead stages to another folder's work or code.
+FOREIGN = ("DVC_ROOT", "PYTHONPATH", "PYTHONSAFEPATH")
 
 
 def clone(commit: str, folder: Path) -> Path:
+    """Clone the repository into the folder, with the commit checked out; returns the folder."""
     git("clone", "--quiet", "--no-checkout", os.curdir, str(folder))
     git("-C", str(folder), "checkout", "--quiet", "--detach", commit)
     return folder
 
 
 def check_preset(committed: Path, preset: str | None, again: bool) -> None:
-    """Raises BadInput for one that the commit has not, or with which the committed results were not made."""
+    """Raises BadInput for a preset that cannot be compared.
+
+    That is one that the commit has not, or with which the committed results were not made.
+    """
     with chdir(committed):
         if preset and read_preset(preset) != read() and not again:
             raise BadInput(
@@ -71,86 +74,91 @@ def restore(committed: Path) -> Checkout:
     """The committed results: git's files, and of the others what the workspace's cache has."""
     with Repo(os.curdir) as repo:
         cache = repo.cache.local_cache_dir
+
     with chdir(committed):
         dvc("config", "--local", "cache.dir", cache)
         dvc("checkout", "--allow-missing")
+
     return Checkout("commit", committed, read_lock(committed / LOCK))
 
 
-def reproduce(name: str, folder: Path, preset: str | None, knobs: dict[str, str]) -> Checkout:
+def reproduce(
+    name: str, folder: Path, preset: str | None, other_settings: dict[str, str]
+) -> Checkout:
     """Run all stages in the clone; raises BadInput where one fails."""
     clear(folder)
     if preset:
         shutil.copy(folder / PRESETS / f"{preset}.yaml", folder / PATH)
+
     command = [sys.executable, "-m", "dvc", "repro", "--no-run-cache"]
-    done = subprocess.run(
-        command, cwd=folder, env=surroundings(folder.parent) | knobs, stdout=sys.stderr
-    )
+    environment = surroundings(folder.parent) | other_settings
+    done = subprocess.run(command, cwd=folder, env=environment, stdout=sys.stderr)
     if done.returncode:
         raise BadInput(
-            f"{name}: `dvc repro` fails in a fresh clone (see above); fix and commit that, then call again"
+            f"{name}: `dvc repro` fails in a fresh clone (see above); "
+            "fix and commit that, then call again"
         )
+
     return Checkout(name, folder, read_lock(folder / LOCK))
 
 
 def clear(folder: Path) -> None:
-    """Take away lock and results: DVC would skip a stage whose outputs all come with git."""
+    """Remove the lock and the results: DVC would skip a stage whose outputs all come with git."""
     for stage in read_lock(folder / LOCK).values():
         for path in hashes(stage, "outs"):
             shutil.rmtree(folder / path, ignore_errors=True)
             (folder / path).unlink(missing_ok=True)
+
     (folder / LOCK).unlink()
 
 
 def surroundings(scratch: Path) -> dict[str, str]:
-    """Environment variables of a run: no one's DVC configuration, which may name a shared cache, but the clone's."""
-    places = {
-        f"DVC_{kind}_DIR": str(scratch / kind)
-        for kind in ("GLOBAL_CONFIG", "SYSTEM_CONFIG", "SITE_CACHE")
-    }
-    return {
-        name: value for name, value in command_environment().items() if name not in FOREIGN
-    } | places
+    """Environment variables of a run, with folders for DVC's own files in `scratch`.
+
+    No one's DVC configuration counts but the clone's: another may name a shared cache.
+    """
+    kept = {name: value for name, value in command_environment().items() if name not in FOREIGN}
+    kinds = ("GLOBAL_CONFIG", "SYSTEM_CONFIG", "SITE_CACHE")
+    return kept | {f"DVC_{kind}_DIR": str(scratch / kind) for kind in kinds}
 
 
-def committed_environment(record: dict[str, Any], mark: str) -> Environment | None:
-    """Where the committed results come from, if the record is of them (`mark`: their dvc.lock's digest)."""
-    if record.get("lock") != mark:
+def committed_environment(record: dict[str, Any], lock_digest: str) -> Environment | None:
+    """The environment that the committed results come from.
+
+    None where the record is of other results: of a lock with another digest than theirs.
+    """
+    if record.get("lock") != lock_digest:
         return None
+
     same = all(stage["verdict"] == "bit-identical" for stage in record["stages"].values())
     return record["environments"]["verified" if same else "committed"]
 
 
 def render_environments(environments: dict[str, Environment | None]) -> str:
     """A Markdown table, a column a run."""
-    fields = dict.fromkeys(
-        field for environment in environments.values() for field in environment or {}
-    )
     lines = [["", *environments], ["---"] * (1 + len(environments))]
-    lines += [
-        [field, *((side or {}).get(field, "unknown") for side in environments.values())]
-        for field in fields
-    ]
+
+    sides = [environment or {} for environment in environments.values()]
+    for field in dict.fromkeys(field for side in sides for field in side):
+        lines.append([field, *(side.get(field, "unknown") for side in sides)])
+
     return markdown_table(lines)
 
 
 def write_record(
-    found: Found, tolerance: float, commit: str, mark: str, origin: Environment | None
+    found: Found, tolerance: float, commit: str, lock_digest: str, origin: Environment | None
 ) -> None:
-    """`origin`: the environment that the committed results come from."""
-    stages = {
-        name: {
-            "verdict": judge(differences, tolerance),
-            "files": [show(difference) for difference in differences],
-        }
-        for name, differences in found.items()
-    }
-    environments = {"verified": describe(), "committed": origin}
+    """Write metrics/verify.json; `origin`: the environment that the committed results come from."""
+    stages = {}
+    for name, differences in found.items():
+        files = [show(difference) for difference in differences]
+        stages[name] = {"verdict": judge(differences, tolerance), "files": files}
+
     content = {
         "commit": commit,
-        "lock": mark,
+        "lock": lock_digest,
         "tolerance": tolerance,
-        "environments": environments,
+        "environments": {"verified": describe(), "committed": origin},
         "stages": stages,
     }
     write_json(RECORD, content)
@@ -159,42 +167,42 @@ def write_record(
 def conclude(found: Found, tolerance: float, environments: dict[str, Environment | None]) -> int:
     """Print both tables and the verdict; returns the exit status."""
     print(f"{render(found, tolerance)}\n\n{render_environments(environments)}\n")
-    same, names = passes(found, 0.0), " and ".join(environments)
-    if same or passes(found, tolerance):
-        print(
-            f"{names}: "
-            + (
-                "bit-identical"
-                if same
-                else f"no number of a metric differs by more than {tolerance:g}"
-            )
-        )
+
+    names = " and ".join(environments)
+    if passes(found, 0.0):
+        print(f"{names}: bit-identical")
         return 0
+    if passes(found, tolerance):
+        print(f"{names}: no number of a metric differs by more than {tolerance:g}")
+        return 0
+
     print(f"{names}: differ by more than the tolerance of {tolerance:g}")
     return 1
 
 
 def verify(preset: str | None, tolerance: float, again: bool, scratch: Path) -> int:
-    """Returns the exit status."""
+    """Run the pipeline once and compare it with the commit, or twice; returns the exit status."""
     commit = git("rev-parse", "HEAD").strip()
     committed = clone(commit, scratch / "committed")
     check_preset(committed, preset, again)
-    one = reproduce(
-        "first run" if again else "run", clone(commit, scratch / "one/clone"), preset, {}
-    )
+
+    name = "first run" if again else "run"
+    one = reproduce(name, clone(commit, scratch / "one/clone"), preset, {})
     with Repo(str(one.folder)) as repo:
         metrics = set(tracked_by_git(repo))
+
     if again:
-        other = reproduce(
-            "second run", clone(commit, scratch / "two/further/clone"), preset, OTHER_SETTINGS
-        )
+        # Another depth of folder, too: no result may depend on where it was made.
+        folder = clone(commit, scratch / "two/further/clone")
+        other = reproduce("second run", folder, preset, OTHER_SETTINGS)
         second = describe() | {"settings": settings(os.environ | OTHER_SETTINGS)}
-        return conclude(
-            compare(one, other, metrics), tolerance, {one.name: describe(), other.name: second}
-        )
-    found, mark = compare(one, restore(committed), metrics), digest(committed / LOCK)
-    origin = committed_environment(read_json(committed / RECORD), mark)
-    write_record(found, tolerance, commit, mark, origin)
+        found = compare(one, other, metrics)
+        return conclude(found, tolerance, {one.name: describe(), other.name: second})
+
+    found = compare(one, restore(committed), metrics)
+    lock_digest = digest(committed / LOCK)
+    origin = committed_environment(read_json(committed / RECORD), lock_digest)
+    write_record(found, tolerance, commit, lock_digest, origin)
     return conclude(found, tolerance, {one.name: describe(), "commit": origin})
 
 
@@ -215,6 +223,7 @@ def main() -> None:
         "--again", action="store_true", help="compare two runs with each other, not with the commit"
     )
     given = parser.parse_args()
+
     with TemporaryDirectory(prefix="verify-") as scratch:
         sys.exit(verify(given.preset, given.tolerance, given.again, Path(scratch).resolve()))
 

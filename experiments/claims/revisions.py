@@ -1,4 +1,4 @@
-"""What an experiment has left, read through DVC at the experiment's own revision."""
+"""An experiment's outputs, read through DVC at the experiment's own git revision."""
 
 import io
 from functools import cache
@@ -19,9 +19,11 @@ class Run:
     """One experiment, by its git ref."""
 
     def __init__(self, ref: str):
-        self.ref, self.files = ref, DVCFileSystem(rev=ref)
+        self.ref = ref
+        self.files = DVCFileSystem(rev=ref)
 
-    def text(self, path: str) -> io.StringIO:
+    def open_text(self, path: str) -> io.StringIO:
+        """A file as text; raises BadInput where DVC's cache has lost it."""
         try:
             return io.StringIO(self.files.read_text(path))
         except FileNotFoundError:
@@ -30,20 +32,24 @@ class Run:
                 f"{path} of {name}: not in DVC's cache; `dvc exp remove {name}`, then run again"
             ) from None
 
-    def side(self, arm: str) -> Side:
-        params = yaml.safe_load(self.text("params.yaml"))
-        classes = len(pd.read_csv(self.text(f"{DOWNLOAD}/classes.csv")))
-        labels = pd.read_csv(self.text(f"{SUBSAMPLE}/manifest.csv"))["label"]
-        counts, limits = np.bincount(labels, minlength=classes), params["evaluate"]
-        path = f"{TRAIN}/{arm}/predictions.csv"
-        return Side(
-            read_answers(self.text(path), path), shot_groups(counts, limits["many"], limits["few"])
-        )
+    def read_side(self, arm: str) -> Side:
+        """An arm's answers, and its classes by their number of training images."""
+        limits = yaml.safe_load(self.open_text("params.yaml"))["evaluate"]
+        classes = len(pd.read_csv(self.open_text(f"{DOWNLOAD}/classes.csv")))
+        labels = pd.read_csv(self.open_text(f"{SUBSAMPLE}/manifest.csv"))["label"]
+        counts = np.bincount(labels, minlength=classes)
+        shots = shot_groups(counts, limits["many"], limits["few"])
 
-    def images(self) -> pd.DataFrame:
-        return pd.read_csv(self.text(f"{ASSESS}/images.csv"), dtype=TEXT)  # type: ignore[arg-type]
+        path = f"{TRAIN}/{arm}/predictions.csv"
+        return Side(read_answers(self.open_text(path), path), shots)
+
+    def read_images(self) -> pd.DataFrame:
+        """A row for each synthetic image, with what stage assess has measured of it."""
+        file = self.open_text(f"{ASSESS}/images.csv")
+        return pd.read_csv(file, dtype=TEXT)  # type: ignore[arg-type]
 
 
 @cache
 def open_run(ref: str) -> Run:
+    """The experiment; one that many comparisons read is opened once."""
     return Run(ref)

@@ -1,239 +1,232 @@
-"""The paper's claims as comparisons between rows of the tables: reads experiments/tables/claims.yaml and the rows' runs.
+"""The verdicts on the paper's claims, by the runs of the rows that they compare.
 
-A part of a claim holds where the 95 % interval of its difference lies above zero (for `not-worse`: above minus the
-margin), fails where it lies below, and is undecided between. A claim holds where all of its parts hold, and fails where
-one fails; a part that the dataset has no images for does not count.
+A part of a claim holds where the 95 % interval of its difference lies above zero (for `not-worse`:
+above minus the margin), fails where it lies below, and is undecided between. A claim holds where
+all of its parts hold, and fails where one fails. A part that the dataset has no images for does not
+count.
 """
 
 import hashlib
 import json
 from collections.abc import Collection
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal, NamedTuple
 
-from pydantic import BeforeValidator, Field
 from tqdm import tqdm
 
 from experiments.claims import evidence, revisions
 from experiments.claims.evidence import (
     Gain,
     Unmeasurable,
-    check_measure,
     compare,
     compare_images,
     compare_kept,
 )
 from experiments.claims.revisions import Run, open_run
+from experiments.claims.schema import (
+    IMAGES,
+    Claims,
+    Filtered,
+    Part,
+    find_cases,
+    parts_of,
+    rows_of,
+    target_of,
+)
+from experiments.commands import current_commit
 from experiments.running.fingerprint import DIGITS, Stages, digest
 from experiments.running.plans import marks
-from experiments.tables.recipes import Case, Target, Tree, cases, parse, read_recipe
-from stages.shared.errors import BadInput
+from experiments.tables.recipes import Case, Tree
 from stages.shared.measuring import accuracy, bootstrap
-from stages.shared.params import Section
 
-IMAGES = "images."  # before a column of data/assess/images.csv
 Verdict = Literal["holds", "fails", "undecided", "missing", "not measurable"]
-Finding = Gain | Literal["missing", "not measurable"]
-Rows = Annotated[
-    list[str], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)
-]
 
 
-class Part(Section):
-    """A comparison; rows are written <table>/<row>, and several of them count by their mean."""
+class Finding(NamedTuple):
+    """What a comparison gave, and the commit whose code made it: None of a missing one."""
 
-    better: Rows = Field(min_length=1)
-    worse: Rows = Field(min_length=1)
-    measure: str
-    beyond: Rows = Field(default=[])  # measures that it must gain more than, in the mean
-    kind: Literal["greater", "not-worse"] = "greater"
+    result: Gain | Literal["missing", "not measurable"]
+    commit: str | None
 
 
-class Filtered(Section):
-    """A comparison of the images that the filter kept with those that it dropped."""
-
-    row: str
-    column: str
+MISSING = Finding("missing", None)
 
 
-class Claim(Section):
-    text: str
-    source: str  # where the paper says so, or what is added to it
-    parts: list[Part | Filtered] = Field(min_length=1)
+def compare_part(part: Part | Filtered, runs: dict[str, tuple[Run, Case]], count: int) -> Gain:
+    """The part's difference, by `count` resamples; `runs` holds the part's rows.
 
-
-class Claims(Section):
-    title: str
-    margin: float = Field(gt=0)  # points
-    claims: dict[str, Claim]
-
-
-def read_claims() -> Claims:
-    return parse(Claims, read_recipe("claims"), "claims")
-
-
-def rows_of(part: Part | Filtered) -> list[str]:
-    return [part.row] if isinstance(part, Filtered) else [*part.better, *part.worse]
-
-
-def parts_of(claims: Claims) -> list[Part | Filtered]:
-    return [part for claim in claims.claims.values() for part in claim.parts]
-
-
-def check_names(part: Part | Filtered) -> None:
-    """Raises BadInput for a misspelt measure, before anything runs for it; columns are known from the images alone."""
-    if isinstance(part, Part):
-        for name in [part.measure, *part.beyond]:
-            if not name.startswith(IMAGES):
-                check_measure(name)
-
-
-def find_cases(claims: Claims, preset: Tree) -> dict[str, Case]:
-    """All rows that the claims compare, by <table>/<row>."""
-    wanted = dict.fromkeys(row for part in parts_of(claims) for row in rows_of(part))
-    tables = dict.fromkeys(row.partition("/")[0] for row in wanted)
-    known = {f"{table}/{case.name}": case for table in tables for case in cases(table, preset)}
-    if unknown := [row for row in wanted if row not in known]:
-        raise BadInput(
-            f"experiments/tables/claims.yaml: there is no row {unknown[0]!r}; write <table>/<row>"
-        )
-    for part in parts_of(claims):
-        check_names(part)
-        if blind := [row for row in rows_of(part) if target_of(part) not in known[row].targets]:
-            raise BadInput(
-                f"experiments/tables/claims.yaml: {blind[0]!r} does not run {target_of(part)}; take another row"
-            )
-    return {row: known[row] for row in wanted}
-
-
-def target_of(part: Part | Filtered) -> Target:
-    """The stage whose inputs or outputs the comparison reads."""
-    return "assess" if isinstance(part, Filtered) or part.measure.startswith(IMAGES) else "evaluate"
-
-
-def measure(part: Part | Filtered, runs: dict[str, tuple[Run, Case]], count: int) -> Gain:
-    """`runs` holds the part's rows."""
+    Raises Unmeasurable where the dataset has no images for it.
+    """
     if isinstance(part, Filtered):
-        return compare_kept(runs[part.row][0].images(), part.column, count)
+        run, _ = runs[part.row]
+        return compare_kept(run.read_images(), part.column, count)
+
+    better = [runs[row] for row in part.better]
+    worse = [runs[row] for row in part.worse]
+
     if part.measure.startswith(IMAGES):
-        above, below = (
-            [runs[row][0].images() for row in rows] for rows in (part.better, part.worse)
+        return compare_images(
+            [run.read_images() for run, _ in better],
+            [run.read_images() for run, _ in worse],
+            part.measure.removeprefix(IMAGES),
+            count,
         )
-        return compare_images(above, below, part.measure.removeprefix(IMAGES), count)
-    better, worse = (
-        [runs[row][0].side(runs[row][1].arm) for row in rows] for rows in (part.better, part.worse)
+
+    return compare(
+        [run.read_side(case.arm) for run, case in better],
+        [run.read_side(case.arm) for run, case in worse],
+        part.measure,
+        part.beyond,
+        count,
     )
-    return compare(better, worse, part.measure, part.beyond, count)
 
 
 def judge(difference: Gain, threshold: float) -> Verdict:
-    """`threshold`: what the difference must lie above, in points."""
+    """A part's verdict; `threshold`: what the difference must lie above, in points."""
     if difference.low > threshold:
         return "holds"
+
     return "fails" if difference.high < threshold else "undecided"
 
 
 def conclude(verdicts: list[Verdict]) -> Verdict:
-    """A claim's verdict by its parts': one that fails decides, then a missing one; the unmeasurable do not count."""
+    """A claim's verdict by its parts' verdicts.
+
+    One that fails decides, then a missing one. The unmeasurable ones do not count.
+    """
     decisive: tuple[Verdict, ...] = ("fails", "missing", "undecided", "holds")
     return next((verdict for verdict in decisive if verdict in verdicts), "not measurable")
 
 
 def read_findings(earlier: Tree) -> dict[str, Finding]:
-    """What an earlier metrics/claims.json has found, by the parts' marks; what was missing is to be found yet."""
-    parts = [part for claim in earlier.get("claims", {}).values() for part in claim["parts"]]
-    measured: dict[str, Finding] = {
-        p["mark"]: Gain(*p["difference"]) for p in parts if p["difference"]
-    }
-    return measured | {
-        part["mark"]: part["verdict"] for part in parts if part.get("verdict") == "not measurable"
-    }
+    """What an earlier metrics/claims.json has found, by the parts' fingerprints.
+
+    Missing parts are left out, because they are still to be found.
+    """
+    findings = {}
+    for claim in earlier.get("claims", {}).values():
+        for part in claim["parts"]:
+            if part["difference"]:
+                result = Gain(*part["difference"])
+                findings[part["fingerprint"]] = Finding(result, part["commit"])
+            elif part["verdict"] == "not measurable":
+                findings[part["fingerprint"]] = Finding("not measurable", part["commit"])
+
+    return findings
 
 
-class Docket:
-    """The claims with their rows, and what is known of each: experiments that are there, parts measured earlier."""
+class ClaimBook:
+    """The claims with their rows, and what an earlier metrics/claims.json has found of them.
+
+    The methods take the finished experiments by fingerprint.
+    """
 
     def __init__(self, claims: Claims, preset: Tree, stages: Stages, earlier: Tree):
-        self.claims, self.stages = claims, stages
+        self.claims = claims
         self.cases = find_cases(claims, preset)
         self.count: int = preset["evaluate"]["bootstrap"]
         self.earlier = read_findings(earlier)
-        self.code = [
-            digest(Path(str(module.__file__)))
-            for module in (evidence, revisions, accuracy, bootstrap)
-        ]
-        self.marks = {
+        self.commit = current_commit()
+
+        modules = (evidence, revisions, accuracy, bootstrap)
+        self.code = [digest(Path(str(module.__file__))) for module in modules]
+
+        # Fingerprints of the experiments that serve a row's target: first of the one that has no
+        # other target.
+        self.experiments = {
             (row, target): marks(case._replace(targets=(target,)), stages)
             for row, case in self.cases.items()
             for target in case.targets
         }
 
-    def mark(self, part: Part | Filtered) -> str:
-        """A fingerprint of the comparison, the code that makes it, and what it reads of its rows' experiments."""
+    def fingerprint(self, part: Part | Filtered) -> str:
+        """A hash of the comparison, the code that makes it, and what it reads of its rows."""
+        target = target_of(part)
         rows = {
-            row: [self.marks[row, target_of(part)][0], self.cases[row].arm] for row in rows_of(part)
+            row: [self.experiments[row, target][0], self.cases[row].arm] for row in rows_of(part)
         }
         text = json.dumps([part.model_dump(), rows, self.code, self.count], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:DIGITS]
 
-    def serving(self, part: Part | Filtered, there: Collection[str]) -> dict[str, str | None]:
-        """The fingerprint of each row's experiment: one that has run the part's target, alone or not."""
-        marks = {row: self.marks[row, target_of(part)] for row in rows_of(part)}
-        return {
-            row: next((mark for mark in own if mark in there), None) for row, own in marks.items()
-        }
+    def find_serving(
+        self, part: Part | Filtered, finished: Collection[str]
+    ) -> dict[str, str | None]:
+        """The fingerprint of an experiment for each row of the part; None where none is finished.
 
-    def lacking(self, there: Collection[str]) -> list[Case]:
-        """The rows without an experiment, of the parts that were not measured earlier."""
-        parts = [part for part in parts_of(self.claims) if self.mark(part) not in self.earlier]
-        rows = [
-            row for part in parts for row, mark in self.serving(part, there).items() if mark is None
-        ]
-        return [self.cases[row] for row in dict.fromkeys(rows)]
+        An experiment serves if it has run the part's target, alone or with others.
+        """
+        target = target_of(part)
+        by_row: dict[str, str | None] = {}
+        for row in rows_of(part):
+            known = [name for name in self.experiments[row, target] if name in finished]
+            by_row[row] = known[0] if known else None
 
-    def measure(self, part: Part | Filtered, there: dict[str, str]) -> Finding:
-        """`there`: git refs by fingerprint."""
-        if (mark := self.mark(part)) in self.earlier:
-            return self.earlier[mark]
-        found = self.serving(part, there)
-        if None in found.values():
-            return "missing"
+        return by_row
+
+    def lacking(self, finished: Collection[str]) -> list[Case]:
+        """The rows without an experiment, of the parts that were not found earlier."""
+        rows: dict[str, Case] = {}
+        for part in parts_of(self.claims):
+            if self.fingerprint(part) in self.earlier:
+                continue
+
+            for row, experiment in self.find_serving(part, finished).items():
+                if experiment is None:
+                    rows[row] = self.cases[row]
+
+        return list(rows.values())
+
+    def find(self, part: Part | Filtered, finished: dict[str, str]) -> Finding:
+        """What the part gives, made now or found earlier; `finished` holds git refs."""
+        fingerprint = self.fingerprint(part)
+        if fingerprint in self.earlier:
+            return self.earlier[fingerprint]
+
+        by_row = self.find_serving(part, finished)
+        if None in by_row.values():
+            return MISSING
+
         runs = {
-            row: (open_run(there[mark]), self.cases[row]) for row, mark in found.items() if mark
+            row: (open_run(finished[experiment]), self.cases[row])
+            for row, experiment in by_row.items()
+            if experiment is not None
         }
         try:
-            return measure(part, runs, self.count)
+            return Finding(compare_part(part, runs, self.count), self.commit)
         except Unmeasurable:
-            return "not measurable"
+            return Finding("not measurable", self.commit)
 
-    def report(self, part: Part | Filtered, there: dict[str, str]) -> Tree:
-        finding = self.measure(part, there)
-        lenient = isinstance(part, Part) and part.kind == "not-worse"
-        threshold = -self.claims.margin if lenient else 0.0
-        difference = finding if isinstance(finding, Gain) else None
-        verdict = judge(finding, threshold) if isinstance(finding, Gain) else finding
+    def report(self, part: Part | Filtered, finished: dict[str, str]) -> Tree:
+        """What metrics/claims.json holds of a part."""
+        result, commit = self.find(part, finished)
+
+        difference = None
+        verdict: Verdict
+        if isinstance(result, Gain):
+            lenient = isinstance(part, Part) and part.kind == "not-worse"
+            difference = result
+            verdict = judge(result, -self.claims.margin if lenient else 0.0)
+        else:
+            verdict = result
+
         return part.model_dump() | {
+            "commit": commit,
             "difference": difference,
+            "fingerprint": self.fingerprint(part),
             "verdict": verdict,
-            "mark": self.mark(part),
         }
 
-    def content(self, there: dict[str, str]) -> Tree:
+    def content(self, finished: dict[str, str]) -> Tree:
         """What metrics/claims.json holds."""
-        reports = {
-            key: [
-                self.report(part, there)
-                for part in tqdm(claim.parts, desc=f"claim {key}", leave=False)
-            ]
-            for key, claim in self.claims.claims.items()
-        }
-        claims = {
-            key: {
+        claims = {}
+        for key, claim in self.claims.claims.items():
+            bar = tqdm(claim.parts, desc=f"claim {key}", leave=False)
+            parts = [self.report(part, finished) for part in bar]
+            claims[key] = {
                 "text": claim.text,
                 "source": claim.source,
-                "parts": reports[key],
-                "verdict": conclude([part["verdict"] for part in reports[key]]),
+                "parts": parts,
+                "verdict": conclude([part["verdict"] for part in parts]),
             }
-            for key, claim in self.claims.claims.items()
-        }
+
         return {"title": self.claims.title, "margin": self.claims.margin, "claims": claims}

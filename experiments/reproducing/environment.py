@@ -1,8 +1,12 @@
-"""What a result may depend on beside code, parameters and data: processor, libraries, threads, settings."""
+"""What a result may depend on beside code, parameters and data.
+
+These are the processor, the libraries, the threads, and settings in environment variables.
+"""
 
 import os
 import platform
 import re
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 
@@ -25,7 +29,7 @@ Environment = dict[str, str]
 
 
 def describe() -> Environment:
-    """This process's surroundings, in words; of a stage that it starts, too."""
+    """The surroundings of this process, and of a stage that it starts, in words."""
     return {
         "platform": f"{platform.system()} {platform.machine()}",
         "processor": processor(),
@@ -39,23 +43,24 @@ def describe() -> Environment:
     }
 
 
-def settings(variables: os._Environ[str] | dict[str, str]) -> str:
-    return " ".join(
-        f"{name}={variables[name]}" for name in sorted(variables) if name.startswith(SETTINGS)
-    )
+def settings(variables: Mapping[str, str]) -> str:
+    """The variables that may change a result, with their values."""
+    names = sorted(name for name in variables if name.startswith(SETTINGS))
+    return " ".join(f"{name}={variables[name]}" for name in names)
 
 
 def processor() -> str:
-    """The model, where the system tells it."""
-    return cpuinfo(r"model name") or platform.processor() or "unknown"
+    """The processor's model, where the system tells it."""
+    return read_cpuinfo(r"model name") or platform.processor() or "unknown"
 
 
 def vector_flags() -> str:
-    flags = cpuinfo(r"flags|Features").split()
+    """The kinds of vector instructions that the processor has: kernels are chosen by them."""
+    flags = read_cpuinfo(r"flags|Features").split()
     return " ".join(sorted(flag for flag in flags if flag.startswith(VECTORS))) or "unknown"
 
 
-def cpuinfo(field: str) -> str:
+def read_cpuinfo(field: str) -> str:
     """The field's value for the first processor; empty where Linux does not tell."""
     text = PROCESSORS.read_text() if PROCESSORS.is_file() else ""
     match = re.search(rf"^(?:{field})\s*:\s*(.+)$", text, re.MULTILINE)

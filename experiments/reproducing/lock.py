@@ -13,8 +13,10 @@ Locked = dict[str, dict[str, Any]]  # its stages, by name
 
 
 def read_lock(path: Path = LOCK) -> Locked:
+    """The locked stages; raises BadInput where there is no lock."""
     if not path.is_file():
         raise BadInput(f"{path}: is not there; {RERUN}")
+
     return yaml.safe_load(path.read_text())["stages"]
 
 

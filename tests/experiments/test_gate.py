@@ -26,6 +26,8 @@ def fresh(source, tmp_path, monkeypatch) -> Path:
 
 
 def edit(path: str, old: str, new: str) -> Callable[[], None]:
+    """A change of a file, to be called in a clone."""
+
     def replace() -> None:
         text = Path(path).read_text()
         assert old in text
@@ -34,7 +36,7 @@ def edit(path: str, old: str, new: str) -> Callable[[], None]:
     return replace
 
 
-# what is done to a clone, and what the gate then says, up to the cure
+# What is done to a clone, and what the gate then says, up to the cure.
 STALE = {
     "parameter": (
         edit("params.yaml", "factor: 2", "factor: 4"),
@@ -125,6 +127,7 @@ def test_a_clone_without_data_passes(fresh):
 def test_what_does_not_belong_together_is_found(change, fresh):
     act, expected = STALE[change]
     act()
+
     found = findings()
     assert (set(found), len(found)) == (expected, len(expected))
 
@@ -148,9 +151,12 @@ def test_results_left_out_of_a_commit_are_found_in_its_clone(
 ):
     folder = clone(source, tmp_path / "work")
     call(folder, "git", "rm", "-rq", "--cached", *paths)
-    (folder / ".gitignore").write_text((folder / ".gitignore").read_text() + rule)
+
+    rules = folder / ".gitignore"
+    rules.write_text(rules.read_text() + rule)
     call(folder, "git", "add", ".gitignore")
     call(folder, "git", "commit", "-qm", "without")
+
     monkeypatch.chdir(clone(folder, tmp_path / "clone"))
     assert line in findings()
 
@@ -160,10 +166,13 @@ def test_a_lock_that_was_committed_without_its_metrics_is_found(source, tmp_path
     edit(str(folder / "params.yaml"), "factor: 2", "factor: 4")()
     python(folder, "dvc", "repro", "-q")
     call(folder, "git", "commit", "-qm", "half", "params.yaml", "dvc.lock")
+
     monkeypatch.chdir(clone(folder, tmp_path / "clone"))
     assert findings() == [
-        f"metrics/{name}: is not what dvc.lock has" for name in ("double.json", "plots/double")
+        "metrics/double.json: is not what dvc.lock has",
+        "metrics/plots/double: is not what dvc.lock has",
     ]
+
     monkeypatch.chdir(folder)
     commit(folder)
     assert list(inspect()) == []
@@ -174,8 +183,11 @@ def test_a_workspace_with_its_data_passes_whatever_happened_to_the_data(
 ):
     folder = tmp_path / "work"
     shutil.copytree(source, folder, symlinks=True)
-    (folder / "data/make/numbers.bin").chmod(0o644)
-    (folder / "data/make/numbers.bin").write_bytes(b"other")
+
+    numbers = folder / "data/make/numbers.bin"
+    numbers.chmod(0o644)
+    numbers.write_bytes(b"other")
+
     monkeypatch.chdir(folder)
     assert list(inspect()) == []
 
@@ -203,22 +215,20 @@ def test_no_lock_at_all_is_one_line(fresh):
 
 
 def test_the_command_says_one_line_and_exits_with_0(fresh):
-    said = python(fresh, "experiments.gate")
-    assert said == "dvc.lock and metrics belong to this code and these parameters\n"
+    printed = python(fresh, "experiments.gate")
+    assert printed == "dvc.lock and metrics belong to this code and these parameters\n"
 
 
 def test_the_command_says_one_line_for_each_finding_and_exits_with_1(fresh):
     edit("measure.py", "mean / 2", "mean / 3")()
-    said = python(fresh, "experiments.gate", status=1)
-    assert re.findall(r"^dvc\.lock: (\S+) was run before", said, re.MULTILINE) == [
-        "measure@plain",
-        "measure@double",
-    ]
-    assert len(said.splitlines()) == 2
+    printed = python(fresh, "experiments.gate", status=1)
+    stages = re.findall(r"^dvc\.lock: (\S+) was run before", printed, re.MULTILINE)
+    assert stages == ["measure@plain", "measure@double"]
+    assert len(printed.splitlines()) == 2
 
 
 def test_a_merge_conflict_in_the_lock_is_one_line(fresh):
     edit("dvc.lock", "stages:", "<<<<<<< HEAD\nstages:")()
-    said = python(fresh, "experiments.gate", status=1)
-    assert said.startswith("dvc.yaml, dvc.lock: cannot be read (")
-    assert len(said.splitlines()) == 1
+    printed = python(fresh, "experiments.gate", status=1)
+    assert printed.startswith("dvc.yaml, dvc.lock: cannot be read (")
+    assert len(printed.splitlines()) == 1

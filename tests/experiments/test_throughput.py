@@ -6,7 +6,15 @@ import pytest
 import yaml
 
 from experiments.tables.recipes import parse, read_preset, read_recipe
-from experiments.throughput import Bench, Recipe, check_preset, make_rows, measure, render, tabulate
+from experiments.throughput import (
+    Bench,
+    Recipe,
+    check_preset,
+    make_rows,
+    render,
+    tabulate,
+    time_methods,
+)
 from stages.shared.diffusion.translation import load_translator
 from stages.shared.errors import BadInput
 from stages.shared.methods import METHODS
@@ -15,9 +23,9 @@ from stages.shared.schemas.synthesize import Synth
 from tests.conftest import PIPELINE
 
 RECIPE: Recipe = parse(Recipe, read_recipe("table11"), "table11")
-RATES = {
-    row.name: 10.0 * number for number, row in enumerate(RECIPE.rows, start=1)
-}  # Diff-Mix, the fourth: 40
+
+# Ten images a second more in each row: 40 in the fourth, Diff-Mix.
+RATES = {row.name: 10.0 * number for number, row in enumerate(RECIPE.rows, start=1)}
 
 
 def test_ratios_are_against_diff_mix_as_the_papers_are():
@@ -40,6 +48,7 @@ def test_a_workspace_with_another_presets_parameters_is_refused(tmp_path, monkey
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
     monkeypatch.chdir(tmp_path)
     check_preset("photos")
+
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params | {"seed": 1}))
     with pytest.raises(BadInput, match=r"params\.yaml: is not presets/photos\.yaml"):
         check_preset("photos")
@@ -58,16 +67,20 @@ def test_generated_images_refer_to_none(table):
 def test_the_real_sampler_takes_the_steps_that_a_strength_asks_for(
     table, classes, tmp_path, monkeypatch
 ):
-    """Of 20 steps: all from noise (Real-filtering), which also warms up, and 2 at s = 0.1 (Real-guidance)."""
+    """Of 20 steps: all from noise (Real-filtering, warm-up included), 2 at s = 0.1.
+
+    The latter is Real-guidance.
+    """
     monkeypatch.chdir(tmp_path)  # where no fine-tuned model lies
-    pipeline, text = load_translator(
-        Pretrained(id=str(Path(PIPELINE)), revision=None), classes, "none", 32
-    )
+    base = Pretrained(id=str(Path(PIPELINE)), revision=None)
+    pipeline, text = load_translator(base, classes, "none", 32)
+
     forwards: list[int] = []
     pipeline.unet.register_forward_hook(lambda *_: forwards.append(1))
+
     synth = Synth(steps=20, guidance_scale=2.0, resolution=32, batch=32, keep_background=False)
     short = RECIPE.model_copy(update={"images": 4, "rounds": 3, "rows": RECIPE.rows[:2]})
-    rates = measure(short, Bench(pipeline, text, table, len(classes), synth))
+    rates = time_methods(short, Bench(pipeline, text, table, len(classes), synth))
     assert list(rates) == ["Real-filtering", "Real-guidance"]
     assert min(rates.values()) > 0
     assert len(forwards) == 20 + 3 * (20 + 2)

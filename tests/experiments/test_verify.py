@@ -1,4 +1,4 @@
-"""`python -m experiments.verify` in small repositories that DVC really runs, and what is said of environments."""
+"""`python -m experiments.verify` in small repositories that DVC really runs."""
 
 import json
 import re
@@ -32,17 +32,20 @@ def test_an_environment_that_nobody_recorded_is_unknown():
     ]
 
 
-HERE, THERE = {"processor": "here"}, {"processor": "there"}
+HERE = {"processor": "here"}
+ELSEWHERE = {"processor": "elsewhere"}
 
 
 @pytest.mark.parametrize(
-    ("verdict", "mark", "expected"),
-    [("bit-identical", "a", HERE), ("differs", "a", THERE), ("bit-identical", "b", None)],
+    ("verdict", "lock_digest", "expected"),
+    [("bit-identical", "a", HERE), ("differs", "a", ELSEWHERE), ("bit-identical", "b", None)],
 )
-def test_committed_results_come_from_where_they_were_made_to_the_bit(verdict, mark, expected):
-    environments = {"verified": HERE, "committed": THERE}
+def test_committed_results_come_from_where_they_were_made_to_the_bit(
+    verdict, lock_digest, expected
+):
+    environments = {"verified": HERE, "committed": ELSEWHERE}
     record = {"lock": "a", "environments": environments, "stages": {"make": {"verdict": verdict}}}
-    assert committed_environment(record, mark) == expected
+    assert committed_environment(record, lock_digest) == expected
 
 
 @pytest.fixture(scope="module")
@@ -50,22 +53,24 @@ def source(tmp_path_factory) -> Path:
     return build(tmp_path_factory.mktemp("toy"))
 
 
-def verdicts(said: str) -> dict[str, str]:
-    """By stage, of the printed table."""
-    rows = [line.strip("| ").split(" | ") for line in said.splitlines() if line.startswith("|")]
-    return {row[0]: row[1] for row in rows if row[0] in ("make", "measure@plain", "measure@double")}
+def verdicts(printed: str) -> dict[str, str]:
+    """The verdicts by stage, as the printed table has them."""
+    rows = [line.strip("| ").split(" | ") for line in printed.splitlines() if line.startswith("|")]
+    return {row[0]: row[1] for row in rows if row[0] in STAGES}
 
 
-SAME = dict.fromkeys(["make", "measure@plain", "measure@double"], "bit-identical")
+STAGES = ("make", "measure@plain", "measure@double")
+SAME = dict.fromkeys(STAGES, "bit-identical")
 
 
 @pytest.fixture(scope="module")
 def verified(source) -> str:
-    """What is said of the repository, while its workspace holds a change that is not committed."""
+    """What is printed while the workspace holds a change that is not committed."""
     (source / "make.py").write_text(RANDOM)
-    said = python(source, "experiments.verify")
+    printed = python(source, "experiments.verify")
+
     call(source, "git", "checkout", "-q", "make.py")
-    return said
+    return printed
 
 
 def test_deterministic_stages_are_identical_whatever_the_workspace_holds(verified):
@@ -80,21 +85,17 @@ def test_every_stage_runs_though_git_has_the_outputs_of_some(verified):
 def test_the_record_holds_the_table_and_the_environment(verified, source):
     record = json.loads((source / "metrics/verify.json").read_text())
     assert {name: stage["verdict"] for name, stage in record["stages"].items()} == SAME
-    assert set(record["environments"]["verified"]) >= {
-        "processor",
-        "vector flags",
-        "threads",
-        "python",
-        "platform",
-    }
+
+    fields = {"processor", "vector flags", "threads", "python", "platform"}
+    assert set(record["environments"]["verified"]) >= fields
     assert record["environments"]["committed"] is None
 
 
 def test_two_runs_with_another_preset_are_compared_with_each_other(source, tmp_path):
     folder = clone(source, tmp_path / "clone")
-    said = python(folder, "experiments.verify", "--again", "--preset", "other")
-    assert verdicts(said) == {"make": "bit-identical", "measure@plain": "bit-identical"}
-    assert "DIFFMIX_WORKERS=2" in said
+    printed = python(folder, "experiments.verify", "--again", "--preset", "other")
+    assert verdicts(printed) == {"make": "bit-identical", "measure@plain": "bit-identical"}
+    assert "DIFFMIX_WORKERS=2" in printed
     assert not (folder / "metrics/verify.json").exists()
 
 
@@ -108,6 +109,7 @@ def test_two_runs_with_another_preset_are_compared_with_each_other(source, tmp_p
 def test_a_preset_that_cannot_be_compared_is_refused(preset, line, source):
     with pytest.raises(BadInput) as refused:
         check_preset(source, preset, again=False)
+
     assert str(refused.value) == line
 
 
@@ -123,9 +125,9 @@ def random(tmp_path_factory) -> Path:
 
 
 def test_random_bytes_differ_and_are_counted_beside_the_caches(random):
-    said = python(random, "experiments.verify", status=1)
-    assert set(verdicts(said).values()) == {"differs"}
-    assert re.search(r"\| make \| differs \| data/make/numbers.bin: \d+ of 300 bytes \|", said)
+    printed = python(random, "experiments.verify", status=1)
+    assert set(verdicts(printed).values()) == {"differs"}
+    assert re.search(r"\| make \| differs \| data/make/numbers.bin: \d+ of 300 bytes \|", printed)
 
 
 @pytest.mark.parametrize("cached", [True, False])
@@ -141,6 +143,7 @@ def test_committed_outputs_come_from_the_workspaces_cache_as_far_as_it_has_them(
 def test_a_run_sees_neither_a_shared_cache_nor_other_code(monkeypatch, tmp_path):
     monkeypatch.setenv("PYTHONPATH", "elsewhere")
     monkeypatch.setenv("DVC_ROOT", "elsewhere")
+
     given = surroundings(tmp_path)
     assert not {"PYTHONPATH", "DVC_ROOT"} & set(given)
     assert given["DVC_GLOBAL_CONFIG_DIR"] == str(tmp_path / "GLOBAL_CONFIG")
@@ -150,12 +153,11 @@ def test_a_stage_that_fails_is_one_line(source, tmp_path):
     folder = clone(source, tmp_path / "clone")
     (folder / "make.py").write_text("raise SystemExit('make.py: broken')\n")
     commit(folder)
-    said = python(folder, "experiments.verify", status=1)
-    assert (
-        "run: `dvc repro` fails in a fresh clone (see above); fix and commit that, then call again\n"
-        in said
-    )
-    assert "Traceback" not in said
+
+    printed = python(folder, "experiments.verify", status=1)
+    message = "run: `dvc repro` fails in a fresh clone (see above); fix and commit that, "
+    assert f"{message}then call again\n" in printed
+    assert "Traceback" not in printed
     assert call(folder, "git", "status", "--porcelain") == ""
 
 

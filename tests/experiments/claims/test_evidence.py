@@ -13,17 +13,21 @@ SHOTS = {"many": np.array([0]), "few": np.array([1, 2])}
 
 
 def answers(shares: dict[str, float], seed: int) -> Answers:
-    """Random answers of three trials to forty images a group, right with the group's share; classes 0, 1, 2 in turn."""
+    """Random answers of three trials to forty images a group, right with the group's share.
+
+    The images are of classes 0, 1 and 2 in turn.
+    """
     random = np.random.default_rng(seed)
     groups = np.repeat(list(shares), 40)
+    keys = np.arange(len(groups)).astype(str)
     labels = np.arange(len(groups)) % 3
+
     right = random.random((3, len(groups))) < np.repeat(list(shares.values()), 40)
-    return Answers(
-        np.arange(len(groups)).astype(str), labels, groups, np.where(right, labels, labels + 1)
-    )
+    return Answers(keys, labels, groups, np.where(right, labels, labels + 1))
 
 
 def side(test: float, ood: float, seed: int) -> Side:
+    """Random answers, so many of them right on the test and on the Waterbird images."""
     splits = {
         "test": answers({"": test}, seed),
         "ood": answers(dict.fromkeys(GROUPS, ood), seed + 100),
@@ -34,50 +38,41 @@ def side(test: float, ood: float, seed: int) -> Side:
 def exact(right: dict[int, int]) -> Side:
     """One trial on ten test images of each class, of which so many are right."""
     labels = np.repeat(list(right), 10)
-    correct = np.concatenate([np.arange(10) < number for number in right.values()])
     keys = np.arange(len(labels)).astype(str)
-    return Side(
-        {
-            "test": Answers(
-                keys, labels, np.full(len(labels), ""), np.where(correct, labels, 9)[None]
-            )
-        },
-        SHOTS,
-    )
+    groups = np.full(len(labels), "")
+
+    correct = np.concatenate([np.arange(10) < number for number in right.values()])
+    predicted = np.where(correct, labels, 9)[None]
+    return Side({"test": Answers(keys, labels, groups, predicted)}, SHOTS)
 
 
 @pytest.mark.parametrize("measure", ["top1", "waterbird_worst"])
 def test_a_difference_and_its_interval_are_those_of_evaluates_gain(measure):
-    arm, base = side(0.8, 0.6, 1), side(0.6, 0.5, 2)
+    arm = side(0.8, 0.6, 1)
+    base = side(0.6, 0.5, 2)
     gain = measure_gain(arm.splits, base.splits, draw_weights(base.splits, 500))
+
     found = compare([arm], [base], measure, [], 500)
     assert found == (gain[measure], *gain[f"{measure}_ci"])
 
 
 def test_top1_by_hand():
-    assert (
-        compare([exact({0: 8, 1: 6, 2: 4})], [exact({0: 5, 1: 5, 2: 5})], "top1", [], 50).value
-        == 10.0
-    )  # 18 - 15 of 30
+    found = compare([exact({0: 8, 1: 6, 2: 4})], [exact({0: 5, 1: 5, 2: 5})], "top1", [], 50)
+    assert found.value == 10.0  # 18 - 15 of 30
 
 
-def test_few_is_the_mean_of_its_classes():
-    better, worse = exact({0: 8, 1: 6, 2: 4}), exact({0: 5, 1: 5, 2: 1})
-    assert compare([better], [worse], "few", [], 50).value == 20.0  # (60 + 40) / 2 - (50 + 10) / 2
-
-
-def test_beyond_is_a_difference_of_differences():
-    better, worse = exact({0: 8, 1: 6, 2: 4}), exact({0: 5, 1: 5, 2: 1})
-    assert (
-        compare([better], [worse], "few", ["many"], 50).value == -10.0
-    )  # 20 in few less 30 in many
-
-
-def test_beyond_several_measures_takes_their_mean():
-    better, worse = exact({0: 8, 1: 6, 2: 4}), exact({0: 5, 1: 5, 2: 1})
-    assert (
-        compare([better], [worse], "top1", ["many", "few"], 50).value == -1.67
-    )  # 23.33 - (30 + 20) / 2
+@pytest.mark.parametrize(
+    ("measure", "beyond", "expected"),
+    [
+        ("few", [], 20.0),  # the mean of its classes: (60 + 40) / 2 - (50 + 10) / 2
+        ("few", ["many"], -10.0),  # a difference of differences: 20 in few less 30 in many
+        ("top1", ["many", "few"], -1.67),  # less the mean of several: 23.33 - (30 + 20) / 2
+    ],
+)
+def test_means_of_classes_and_what_is_beyond_other_measures_by_hand(measure, beyond, expected):
+    better = exact({0: 8, 1: 6, 2: 4})
+    worse = exact({0: 5, 1: 5, 2: 1})
+    assert compare([better], [worse], measure, beyond, 50).value == expected
 
 
 def test_several_rows_count_by_their_mean():
@@ -86,9 +81,11 @@ def test_several_rows_count_by_their_mean():
 
 
 def test_a_waterbird_group_by_hand():
-    better, worse = side(0.5, 0.9, 3), side(0.5, 0.4, 4)
+    better = side(0.5, 0.9, 3)
+    worse = side(0.5, 0.4, 4)
     members = better.splits["ood"].groups == "waterbird_land"
     shares = [100 * each.splits["ood"].correct[:, members].mean() for each in (better, worse)]
+
     found = compare([better], [worse], "waterbird_land", [], 50)
     assert found.value == pytest.approx(shares[0] - shares[1], abs=0.01)
 
@@ -108,6 +105,7 @@ def test_an_unknown_measure_is_refused_with_the_known_ones():
 
 
 def image_table(values: list[float]) -> pd.DataFrame:
+    """Images by their key, all kept, with these values of `faithful`."""
     keys = [f"{number:08d}" for number in range(len(values))]
     return pd.DataFrame({"key": keys, "kept": 1, "faithful": values})
 
@@ -118,62 +116,54 @@ def test_images_are_paired_by_their_key():
 
 
 def test_images_without_a_value_on_either_side_do_not_count():
-    found = compare_images(
-        [image_table([1, np.nan, 1])], [image_table([0, 0, np.nan])], "faithful", 100
-    )
-    assert found.value == 100.0
+    better = image_table([1, np.nan, 1])
+    worse = image_table([0, 0, np.nan])
+    assert compare_images([better], [worse], "faithful", 100).value == 100.0
 
 
-def strata(cells: dict[tuple[float, int], tuple[int, int]]) -> pd.DataFrame:
+def make_cells(cells: dict[tuple[float, int], tuple[int, int]]) -> pd.DataFrame:
     """Images by strength and whether they were kept: so many, of which so many are faithful."""
-    rows = [
-        (strength, kept, int(number < right))
-        for (strength, kept), (size, right) in cells.items()
-        for number in range(size)
-    ]
+    rows = []
+    for (strength, kept), (size, right) in cells.items():
+        rows += [(strength, kept, int(number < right)) for number in range(size)]
+
     return pd.DataFrame(rows, columns=["strength", "kept", "faithful"])
 
 
 def test_kept_images_against_dropped_ones_by_hand():
-    found = compare_kept(
-        strata({(0.5, 1): (4, 2), (0.5, 0): (1, 0), (0.9, 1): (2, 2), (0.9, 0): (3, 2)}),
-        "faithful",
-        500,
-    )
+    cells = {(0.5, 1): (4, 2), (0.5, 0): (1, 0), (0.9, 1): (2, 2), (0.9, 0): (3, 2)}
+    found = compare_kept(make_cells(cells), "faithful", 500)
     assert found.value == 37.5  # 1/4 * (2/4 - 0) + 3/4 * (2/2 - 2/3)
     assert found.low < 37.5 < found.high
 
 
 def test_strengths_are_not_pooled():
-    """Pooled, the kept are worse, 13 of 25 against 17 of 25; at either strength they are better by 20 points."""
-    found = compare_kept(
-        strata({(0.3, 1): (20, 8), (0.3, 0): (5, 1), (0.9, 1): (5, 5), (0.9, 0): (20, 16)}),
-        "faithful",
-        50,
-    )
-    assert found.value == 20.0
+    """Pooled, the kept are worse, 13 of 25 against 17 of 25.
+
+    At either strength they are better by 20 points.
+    """
+    cells = {(0.3, 1): (20, 8), (0.3, 0): (5, 1), (0.9, 1): (5, 5), (0.9, 0): (20, 16)}
+    assert compare_kept(make_cells(cells), "faithful", 50).value == 20.0
 
 
 def test_a_strength_of_which_none_was_dropped_does_not_count():
-    found = compare_kept(
-        strata({(0.3, 1): (9, 9), (0.9, 1): (4, 2), (0.9, 0): (4, 3)}), "faithful", 50
-    )
-    assert found.value == -25.0
+    cells = {(0.3, 1): (9, 9), (0.9, 1): (4, 2), (0.9, 0): (4, 3)}
+    assert compare_kept(make_cells(cells), "faithful", 50).value == -25.0
 
 
 def test_cells_are_resampled_by_themselves():
-    """Cells of equal images leave nothing to chance; drawn together, their sizes would vary, and the mean with them."""
-    found = compare_kept(
-        strata({(0.3, 1): (5, 5), (0.3, 0): (2, 0), (0.9, 1): (5, 5), (0.9, 0): (2, 2)}),
-        "faithful",
-        200,
-    )
-    assert found == (50.0, 50.0, 50.0)
+    """Cells of equal images leave nothing to chance.
+
+    Drawn together, the cells' sizes would vary, and the mean with them.
+    """
+    cells = {(0.3, 1): (5, 5), (0.3, 0): (2, 0), (0.9, 1): (5, 5), (0.9, 0): (2, 2)}
+    assert compare_kept(make_cells(cells), "faithful", 200) == (50.0, 50.0, 50.0)
 
 
 def test_a_filter_that_dropped_nothing_gives_no_evidence():
+    rows = make_cells({(0.5, 1): (4, 2), (0.9, 0): (2, 1)})
     with pytest.raises(Unmeasurable, match="at no strength are there kept and dropped images"):
-        compare_kept(strata({(0.5, 1): (4, 2), (0.9, 0): (2, 1)}), "faithful", 10)
+        compare_kept(rows, "faithful", 10)
 
 
 @pytest.mark.parametrize(
@@ -193,8 +183,8 @@ def test_a_column_without_values_is_unmeasurable():
 
 def test_a_misspelt_column_is_refused_with_the_known_ones():
     table = image_table([1, 0])
-    with pytest.raises(
-        BadInput, match="'faithfull' of the images is none of key, kept, faithful"
-    ) as caught:
+    message = "'faithfull' of the images is none of key, kept, faithful"
+    with pytest.raises(BadInput, match=message) as caught:
         compare_images([table], [table], "faithfull", 10)
+
     assert not isinstance(caught.value, Unmeasurable)

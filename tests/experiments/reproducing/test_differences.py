@@ -27,22 +27,24 @@ def make(
     for path, content in files.items():
         (root / name / path).parent.mkdir(parents=True, exist_ok=True)
         (root / name / path).write_bytes(content)
-    lock = {
-        stage: {"outs": [{"path": path, "md5": md5} for path, md5 in outs.items()]}
-        for stage, outs in locked.items()
-    }
+
+    lock = {}
+    for stage, outs in locked.items():
+        lock[stage] = {"outs": [{"path": path, "md5": md5} for path, md5 in outs.items()]}
+
     return Checkout(name, root / name, lock)
 
 
 def pair(
     root: Path, path: str, one: bytes, other: bytes, output: str | None = None
 ) -> list[Difference]:
-    """What is found of a stage with one output (default: the path) that holds one file, of two contents."""
-    runs = [
-        make(root, name, {path: content}, {"stage": {output or path: content.hex()}})
-        for name, content in (("run", one), ("commit", other))
-    ]
-    return compare(runs[0], runs[1], METRICS)["stage"]
+    """What is found of a stage whose one output (default: the path) holds one file, in two runs."""
+    runs = []
+    for name, content in (("run", one), ("commit", other)):
+        lock = {"stage": {output or path: content.hex()}}
+        runs.append(make(root, name, {path: content}, lock))
+
+    return compare(*runs, METRICS)["stage"]
 
 
 def test_equal_files_are_bit_identical(tmp_path):
@@ -62,14 +64,15 @@ def test_content_counts_not_size_and_time(tmp_path):
     runs = [make(tmp_path, name, {"data/a": name.encode()}, lock) for name in ("one", "two")]
     for run in runs:
         os.utime(run.folder / "data/a", (0, 0))
-    assert compare(runs[0], runs[1], METRICS)["stage"] == [Difference("data/a", 3, 3, None)]
+
+    assert compare(*runs, METRICS)["stage"] == [Difference("data/a", 3, 3, None)]
 
 
 @pytest.mark.parametrize(
     ("one", "other", "count"),
     [(b"", b"", 0), (b"", b"abc", 3), (b"abc", b"abd", 1), (b"\xff\x00", b"\x00\xff", 2)],
 )
-def test_bytes_differ_by_place(one, other, count):
+def test_bytes_differ_by_offset(one, other, count):
     assert count_bytes(one, other) == count_bytes(other, one) == count
 
 
@@ -115,13 +118,8 @@ def test_a_stage_of_one_side_alone_differs_whatever_the_tolerance(tmp_path):
 @pytest.mark.parametrize(
     ("name", "one", "other", "largest"),
     [
-        (
-            "a.json",
-            '{"top1": 70.2, "arms": [{"few": 1.5}, null]}',
-            '{"arms": [{"few": 1.0}, null], "top1": 70.1}',
-            0.5,
-        ),
-        ("a.json", '{"top1": 70.2}', '{"top1": 70.1}', 0.1),
+        ("a.json", '{"top1": 7.2, "all": [{"few": 5}]}', '{"all": [{"few": 4}], "top1": 7.1}', 1),
+        ("a.json", '{"top1": 70.2, "arms": [null]}', '{"arms": [null], "top1": 70.1}', 0.1),
         ("a.json", '{"top1": 1}', '{"top1": null}', math.inf),
         ("a.json", '{"arm": "cutmix"}', '{"arm": "mixup"}', math.inf),
         ("a.json", '{"top1": 1}', '{"top1": 1, "few": 2}', math.inf),
@@ -135,6 +133,7 @@ def test_the_largest_difference_of_any_number(name, one, other, largest, tmp_pat
     for side, text in (("one", one), ("other", other)):
         (tmp_path / side).mkdir()
         (tmp_path / side / name).write_text(text)
+
     assert largest_difference(tmp_path / "one" / name, tmp_path / "other" / name) == largest
 
 
@@ -161,7 +160,9 @@ def test_what_is_no_table_of_metrics_counts_without_a_tolerance_alone(
 
 def test_the_table_has_a_line_for_each_stage_and_names_the_first_files():
     many = [Difference(f"data/shard-{n}.tar", 1200, 5000, None) for n in range(6)]
-    found = {"draw": [], "train": many, "evaluate": [Difference("metrics/score.json", 1, 14, 0.25)]}
+    score = Difference("metrics/score.json", 1, 14, 0.25)
+    found = {"draw": [], "train": many, "evaluate": [score]}
+
     shown = "; ".join(f"data/shard-{n}.tar: 1,200 of 5,000 bytes" for n in range(4))
     assert render(found, 0.0).splitlines()[2:] == [
         "| draw | bit-identical |  |",
