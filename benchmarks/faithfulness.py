@@ -2,9 +2,14 @@
 
     python -m benchmarks.faithfulness       after `dvc repro finetune`; prints one JSON object
 
-Four questions, with as many images of each class: does the judge know the species; does the autoencoder keep what tells
-them apart; does the fine-tuned model draw the species that it is asked for (Diff-Gen); does a translation show the
-target on the reference's background (Diff-Mix). The stage `assess` measures the images of a run itself.
+It asks four questions, with equally many images of each class:
+
+- Does the judge know the species?
+- Does the autoencoder keep what tells them apart?
+- Does the fine-tuned model draw the species that it is asked for (Diff-Gen)?
+- Does a translation show the target on the reference's background (Diff-Mix)?
+
+The stage `assess` measures the images of a run itself.
 """
 
 import json
@@ -27,10 +32,9 @@ from stages.shared.schemas.download import Params as DownloadParams
 from stages.shared.schemas.synthesize import Params
 from stages.shared.tables import read_classes, read_manifest
 
-FRESH, SEED = (
-    1200,
-    2,
-)  # rendered birds that the judge has not seen: it was trained on those of seed 1
+# rendered birds that the judge has not seen: it was trained on those of seed 1
+FRESH = 1200
+SEED = 2
 PER_CLASS = 20
 
 
@@ -47,17 +51,16 @@ def psnr(images: np.ndarray, others: np.ndarray) -> float:
 @torch.inference_mode()
 def encode(pipeline, images: np.ndarray) -> Tensor:
     """Latent means, unscaled, of uint8 (n, size, size, 3)."""
-    pixels = (torch.from_numpy(images).permute(0, 3, 1, 2) / 127.5 - 1).to(
-        pipeline.device, pipeline.dtype
-    )
-    return torch.cat([pipeline.vae.encode(batch).latent_dist.mean for batch in pixels.split(100)])
+    pixels = torch.from_numpy(images).permute(0, 3, 1, 2) / 127.5 - 1
+    batches = pixels.to(pipeline.device, pipeline.dtype).split(100)
+    return torch.cat([pipeline.vae.encode(batch).latent_dist.mean for batch in batches])
 
 
 @torch.inference_mode()
 def reconstruct(pipeline, images: np.ndarray) -> np.ndarray:
-    decoded = torch.cat(
-        [pipeline.vae.decode(batch).sample for batch in encode(pipeline, images).split(100)]
-    )
+    """The images as the autoencoder gives them back, uint8 (n, size, size, 3)."""
+    batches = encode(pipeline, images).split(100)
+    decoded = torch.cat([pipeline.vae.decode(batch).sample for batch in batches])
     pixels = (decoded.clamp(-1, 1) + 1) * 127.5
     return pixels.round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
 
@@ -71,66 +74,80 @@ def make(
     sampling: Sampling,
 ) -> np.ndarray:
     """The images of the labels' prompts, uint8 (n, size, size, 3)."""
-    parts = []
+    made = []
     for rows in torch.arange(len(labels)).split(60):
         chosen = None if references is None else references[rows]
         prompts = text.rows([*labels[rows], -1])
         generators = [torch.Generator().manual_seed(seed) for seed in range(len(rows))]
+
         images = translate(pipeline, chosen, prompts, strength, sampling, generators)
-        parts += [np.asarray(image) for image in images]
-    return np.stack(parts)
+        made += [np.asarray(image) for image in images]
+
+    return np.stack(made)
 
 
 def keeps_background(
-    made: np.ndarray, references: np.ndarray, masks: np.ndarray, rng
+    made: np.ndarray, references: np.ndarray, masks: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
-    """Which images are nearer to their reference than to a random other one, outside the mask: bool (n,)."""
-    others = references[
-        (np.arange(len(made)) + rng.integers(1, len(made), size=len(made))) % len(made)
-    ]
-    pairs = zip(made, references, others, masks, strict=True)
-    return np.array(
-        [
-            background_error(a, own, mask) < background_error(a, other, mask)
-            for a, own, other, mask in pairs
-        ]
-    )
+    """Which images are nearer to their reference than to another one, drawn at random: bool (n,).
+
+    They are compared outside of the mask.
+    """
+    count = len(made)
+    others = references[(np.arange(count) + rng.integers(1, count, size=count)) % count]
+
+    kept = []
+    for image, own, other, mask in zip(made, references, others, masks, strict=True):
+        kept.append(background_error(image, own, mask) < background_error(image, other, mask))
+
+    return np.array(kept)
 
 
 def translations(
     pipeline, judge: Judge, text: Text, sampling: Sampling, bias: float
 ) -> dict[str, float]:
-    """Diff-Mix at each of the paper's strengths: recognised as the target, and on the reference's background."""
+    """Diff-Mix at each of the paper's strengths.
+
+    Percent of the images that are recognised as the target, and that keep their reference's
+    background.
+    """
     targets = np.arange(len(SPECIES)).repeat(PER_CLASS)
-    sources, rng, result = read_manifest(SUBSAMPLE), np.random.default_rng(3), {}
+    sources = read_manifest(SUBSAMPLE)
+    rng = np.random.default_rng(3)
+
+    result = {}
     for strength in (0.5, 0.7, 0.9):
         rows = [rng.choice(np.flatnonzero(sources["label"] != target)) for target in targets]
         scenes = [draw("train", int(sources["key"].iloc[row]), bias) for row in rows]
         images, masks = (np.stack(part) for part in zip(*scenes, strict=True))
+
         made = make(pipeline, text, targets, encode(pipeline, images), strength, sampling)
         result[f"diff_mix_{strength}"] = percent(recognised(judge, made) == targets)
         result[f"background_kept_{strength}"] = percent(keeps_background(made, images, masks, rng))
+
     return result
 
 
 def main() -> None:
-    params, bias, classes = (
-        load(Params),
-        load(DownloadParams).data.toybirds.bias,
-        read_classes(DOWNLOAD),
-    )
+    params = load(Params)
+    bias = load(DownloadParams).data.toybirds.bias
+    classes = read_classes(DOWNLOAD)
     pipeline, text = load_translator(params.base, classes, read_strategy(), params.synth.resolution)
-    judge, targets = load_judge(JUDGE), np.arange(len(SPECIES)).repeat(PER_CLASS)
+    judge = load_judge(JUDGE)
+
     fresh, labels = render_species(FRESH, SEED)
-    rebuilt = reconstruct(pipeline, fresh)  # fine-tuning leaves the autoencoder alone
+    rebuilt = reconstruct(pipeline, fresh)  # fine-tuning does not change the autoencoder
+    targets = np.arange(len(SPECIES)).repeat(PER_CLASS)
     made = make(pipeline, text, targets, None, 1.0, params.synth)
+
     result = {
         "judge": percent(recognised(judge, fresh) == labels),
         "autoencoder": percent(recognised(judge, rebuilt) == labels),
         "psnr": psnr(rebuilt, fresh),
         "diff_gen": percent(recognised(judge, made) == targets),
     }
-    print(json.dumps(result | translations(pipeline, judge, text, params.synth, bias), indent=1))
+    result |= translations(pipeline, judge, text, params.synth, bias)
+    print(json.dumps(result, indent=1))
 
 
 if __name__ == "__main__":

@@ -1,10 +1,12 @@
-"""One page to look at: what the arms reach, what was synthesised, how true it is, what the filter took out.
+"""One page to look at: what the arms reach, what was made, how true it is, what was filtered out.
 
-Reads: metrics/{evaluate,filter,assess,attention}.json, metrics/{attention.png, per_class.csv, plots/curves.csv},
-       data/download/{classes.csv, train/}, data/subsample/manifest.csv, data/synthesize/,
-       data/filter/{manifest.csv, dropped.csv}, data/method/{filter,plan}.json
-Writes: metrics/report.html (self-contained: no script, nothing from a network), metrics/samples.png
-Paper: Sec. 4 (Tables 1 to 4), Fig. 4 (references and their translations), Eq. 3 (the label beside each image)
+Reads:  metrics/{evaluate,filter,assess,attention}.json, metrics/{attention.png,per_class.csv},
+        metrics/plots/curves.csv; data/download/{classes.csv,train}, data/subsample/manifest.csv,
+        data/synthesize/, data/filter/{manifest,dropped}.csv, data/method/{filter,plan}.json
+Writes: metrics/report.html (self-contained: no script, nothing from a network),
+        metrics/samples.png
+Paper:  Sec. 4 (Tables 1 to 4), Fig. 4 (references and their translations), Eq. 3 (the label beside
+        each image)
 """
 
 import json
@@ -45,7 +47,7 @@ GROUPS = {
 }
 
 
-class Measure(NamedTuple):
+class FidelityColumn(NamedTuple):
     """A column of the fidelity table; `values` by strength, and for "all"."""
 
     title: str
@@ -54,41 +56,39 @@ class Measure(NamedTuple):
     digits: int
 
 
-def fidelity(assess: dict[str, Any]) -> list[Measure]:
-    """The measures of metrics/assess.json that could be taken; of photographs without masks, say, no background."""
-    parts = {
-        name: assess.get(name, {})
-        for name in ("faithfulness", "background", "diversity", "frechet")
-    }
-    by = {name: part.get("measure") for name, part in parts.items()}
-    unit = "% recognised as the target" if by["faithfulness"] == "judge" else by["faithfulness"]
+def fidelity(assess: dict[str, Any]) -> list[FidelityColumn]:
+    """The measures of metrics/assess.json that could be taken.
+
+    Photographs without masks, say, have no background columns.
+    """
+    faithfulness = assess.get("faithfulness", {})
+    background = assess.get("background", {})
+    diversity = assess.get("diversity", {})
+    frechet = assess.get("frechet", {})
+
+    judged_by = faithfulness.get("measure")
+    compared_by = frechet.get("measure")
+    unit = "% recognised as the target" if judged_by == "judge" else judged_by
     columns = [
-        ("faithfulness", unit, parts["faithfulness"], DIGITS.get(by["faithfulness"], 3)),
-        (
-            "background kept",
-            "% nearer to its own than to another's",
-            parts["background"].get("kept"),
-            1,
-        ),
-        ("background error", "mean difference, of 255", parts["background"].get("error"), 1),
-        ("diversity", f"{by['diversity']} distance within a class", parts["diversity"], 3),
-        (
-            "Fréchet distance",
-            f"{by['frechet']}, to real images",
-            parts["frechet"],
-            DIGITS.get(by["frechet"], 3),
-        ),
-    ]
-    return [
-        Measure(title, unit, part.get("strength", {}) | {"all": part.get("all")}, digits)
-        for title, unit, part, digits in columns
-        if part and {"strength", "all"} & set(part)
+        ("faithfulness", unit, faithfulness, DIGITS.get(judged_by, 3)),
+        ("background kept", "% nearer to its own than to another's", background.get("kept"), 1),
+        ("background error", "mean difference, of 255", background.get("error"), 1),
+        ("diversity", f"{diversity.get('measure')} distance within a class", diversity, 3),
+        ("Fréchet distance", f"{compared_by}, to real images", frechet, DIGITS.get(compared_by, 3)),
     ]
 
+    taken = []
+    for title, unit, part, digits in columns:
+        if part and {"strength", "all"} & set(part):
+            values = part.get("strength", {}) | {"all": part.get("all")}
+            taken.append(FidelityColumn(title, unit, values, digits))
 
-def strengths_shown(measures: list[Measure]) -> list[str]:
+    return taken
+
+
+def strengths_shown(columns: list[FidelityColumn]) -> list[str]:
     """The strengths, ascending, and "all"."""
-    strengths = {strength for measure in measures for strength in measure.values} - {"all"}
+    strengths = {strength for column in columns for strength in column.values} - {"all"}
     return [*sorted(strengths, key=float), "all"]
 
 
@@ -96,11 +96,13 @@ def direction(interval: list[float] | None) -> str:
     """better or worse, or nothing where the interval leaves it open."""
     if not interval:
         return ""
-    return "better" if interval[0] > 0 else "worse" if interval[1] < 0 else ""
+    if interval[0] > 0:
+        return "better"
+    return "worse" if interval[1] < 0 else ""
 
 
 def render(context: dict[str, Any]) -> str:
-    """Fill in the page; whatever a class or an arm is called is escaped."""
+    """Fill in the page; the names of classes and arms are escaped."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -108,136 +110,138 @@ def render(context: dict[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+
     filters = (
-        data_uri,
-        direction,
-        figure_uri,
-        label_text,
-        listed,
-        number,
-        signed,
-        strengths_shown,
+        data_uri, direction, figure_uri, label_text, listed, number, signed, strengths_shown,
         towards,
-    )
+    )  # fmt: skip
     environment.filters |= {function.__name__: function for function in filters}
+
     return environment.get_template("report.html.j2").render(context)
 
 
 def number(value: float | None, digits: int = 2) -> str:
+    """The value, or a dash where there is none."""
     return "–" if value is None or pd.isna(value) else f"{value:.{digits}f}"
 
 
 def signed(value: float | None) -> str:
+    """The value with its sign, a true minus, or a dash where there is none."""
     return "–" if value is None else f"{value:+.2f}".replace("-", "−")
 
 
 def listed(value: float | list[float]) -> str:
     """One number, or several."""
-    return ", ".join(f"{number:g}" for number in (value if isinstance(value, list) else [value]))
+    values = value if isinstance(value, list) else [value]
+    return ", ".join(f"{single:g}" for single in values)
 
 
-def found(path: Path) -> Path:
-    """The path itself. Raises BadInput where there is nothing."""
+def existing(path: Path) -> Path:
+    """The path itself; raises BadInput where there is no file."""
     if not path.is_file():
         raise BadInput(f"{path}: there is no such file; run `dvc repro` first")
     return path
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    return json.loads(found(path).read_text())
+    return json.loads(existing(path).read_text())
 
 
 def read_csv(path: Path) -> pd.DataFrame:
     """A table of metrics; classes and arms may be called "NA"."""
-    rows = pd.read_csv(found(path), dtype={"class": str, "arm": str}, keep_default_na=False)
+    rows = pd.read_csv(existing(path), dtype={"class": str, "arm": str}, keep_default_na=False)
     for column in rows.columns.drop(["class", "arm"], errors="ignore"):
         rows[column] = pd.to_numeric(rows[column], errors="coerce")
+
     return rows
 
 
 def read_images(gamma: float | list[float]) -> dict[str, Any]:
-    """What the page shows of data/: classes, images beside their references, the filter's best and worst."""
+    """The page's share of data/: classes, images beside their references, best and worst scores."""
     classes = read_classes(DOWNLOAD)
     names = list(classes["name"])
     real = read_manifest(SUBSAMPLE, classes=len(names))
-    kept, dropped = (
-        read_manifest(FILTER, SYNTHETIC_COLUMNS, name, len(names))
-        for name in ("manifest.csv", "dropped.csv")
-    )
+    kept = read_manifest(FILTER, SYNTHETIC_COLUMNS, "manifest.csv", len(names))
+    dropped = read_manifest(FILTER, SYNTHETIC_COLUMNS, "dropped.csv", len(names))
     _mode, strengths = read_mode()
+
+    sizes = real["label"].value_counts().reindex(range(len(names)), fill_value=0)
+    weighed = kept.assign(weight=target_share(kept, gamma, strengths))
     best = kept.sort_values("score", ascending=False, kind="stable").head(SHOWN)
     worst = dropped.sort_values("score", kind="stable").head(SHOWN)
+
     return {
         "best_kept": scored(best, names),
-        "class_sizes": real["label"]
-        .value_counts()
-        .reindex(range(len(names)), fill_value=0)
-        .tolist(),
+        "class_sizes": sizes.tolist(),
         "headings": headings(kept),
         "metaclass": " / ".join(classes["metaclass"].unique()),
-        "strips": build_strips(
-            kept.assign(weight=target_share(kept, gamma, strengths)), real, names
-        ),
+        "strips": build_strips(weighed, real, names),
         "translated": not without_reference(kept),
         "worst_dropped": scored(worst, names),
     }
 
 
 def read_metrics() -> dict[str, Any]:
-    """What the page shows of metrics/, the arms in the order of params.yaml."""
-    evaluation, attention = (
-        read_json(METRICS / "evaluate.json"),
-        read_json(METRICS / "attention.json"),
-    )
-    assess, history = read_json(METRICS / "assess.json"), read_csv(PLOTS / "curves.csv")
+    """The page's share of metrics/, the arms in the order of params.yaml."""
+    evaluation = read_json(METRICS / "evaluate.json")
+    attention = read_json(METRICS / "attention.json")
+    assess = read_json(METRICS / "assess.json")
+    history = read_csv(PLOTS / "curves.csv")
     arms = {arm: evaluation["arms"][arm] for arm in history["arm"].unique()}
-    groups = {
-        group for result in arms.values() for group in result.get("waterbird", {}).get("groups", {})
-    }
+
+    figure = None
+    if attention["images"]:
+        figure = Image.open(existing(METRICS / "attention.png"))
+
     return {
         "arms": arms,
         "assess": assess,
         "attention": attention,
-        "attention_image": Image.open(found(METRICS / "attention.png"))
-        if attention["images"]
-        else None,
+        "attention_image": figure,
         "colours": arm_colours(arms),
         "criterion": read_criterion(),
         "curves": curves(history),
         "fidelity": fidelity(assess) if assess["images"] else [],
         "filter": read_json(METRICS / "filter.json"),
         "gain": evaluation.get("gain", {}),
-        "groups": {
-            group: GROUPS.get(group, group)
-            for group in sorted(groups, key=[*GROUPS, *sorted(groups)].index)
-        },
+        "groups": title_groups(arms),
         "per_class": read_csv(METRICS / "per_class.csv").to_dict("records"),
         "trials": int(history["trials"].max()),
     }
 
 
+def title_groups(arms: dict[str, Any]) -> dict[str, str]:
+    """The Waterbird groups that some arm was tested on, with their titles: known ones first."""
+    groups: set[str] = set()
+    for result in arms.values():
+        groups |= set(result.get("waterbird", {}).get("groups", {}))
+
+    ordered = [group for group in GROUPS if group in groups] + sorted(groups - set(GROUPS))
+    return {group: GROUPS.get(group, group) for group in ordered}
+
+
 def summarise(arms: dict[str, Any], gain: dict[str, Any]) -> list[str]:
     """A line for each arm: its top-1 and, with the 95 % interval, what it gains."""
-    lines = [f"{arm}: top-1 {result['top1']:.1f}" for arm, result in arms.items()]
-    changes = [gain.get(arm, {}) for arm in arms]
-    return [
-        line
-        + (
-            " ({:+.1f} [{:.1f}, {:.1f}])".format(change["top1"], *change["top1_ci"])
-            if "top1_ci" in change
-            else ""
-        )
-        for line, change in zip(lines, changes, strict=True)
-    ]
+    lines = []
+    for arm, result in arms.items():
+        line = f"{arm}: top-1 {result['top1']:.1f}"
+        change = gain.get(arm, {})
+        if "top1_ci" in change:
+            line += " ({:+.1f} [{:.1f}, {:.1f}])".format(change["top1"], *change["top1_ci"])
+        lines.append(line)
+
+    return lines
 
 
 def main() -> None:
     params = load(Params)
     images = read_images(params.synth.gamma)
-    page = {"gamma": params.synth.gamma, "method": TITLES[params.method]}
     sheet(images["headings"], images["strips"]).save(METRICS / "samples.png")
+
+    page = {"gamma": params.synth.gamma, "method": TITLES[params.method]}
     measured = read_metrics()
     (METRICS / "report.html").write_text(render(page | images | measured), encoding="utf-8")
+
     print("\n".join(summarise(measured["arms"], measured["gain"])))
     print(f"the whole report: {METRICS}/report.html")
 

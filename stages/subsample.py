@@ -1,7 +1,10 @@
 """Choose the training rows: all, a few of each class, or a long tail.
 
-Reads data/download/train/manifest.csv and classes.csv. Writes data/subsample/manifest.csv; the images stay where they
-are. Sec. 4.1 (few-shot), Eq. 4 in Sec. 4.3 (long tail).
+Reads:  data/download/train/manifest.csv, data/download/classes.csv
+Writes: data/subsample/manifest.csv
+Paper:  Sec. 4.1 (few-shot), Eq. 4 in Sec. 4.3 (long tail)
+
+Only rows are written: the images stay in data/download/train/.
 """
 
 import numpy as np
@@ -23,37 +26,39 @@ def class_sizes(
     The paper prints k/(N-1); its Table 10 and the official code have k/(N-2), which takes the
     last class a little below n̄/ρ. With fewer than three classes the divisor is 1.
     """
-    last = max(classes - {"n-2": 2, "n-1": 1}[exponent], 1)
-    return [max(int(mean * imbalance_factor ** (-k / last)), 1) for k in range(classes)]
+    divisor = max(classes - {"n-2": 2, "n-1": 1}[exponent], 1)
+    return [max(int(mean * imbalance_factor ** (-k / divisor)), 1) for k in range(classes)]
 
 
 def wanted_sizes(counts: np.ndarray, subset: Subset) -> np.ndarray:
     """How many images of each class to keep, int (classes,); no more than the class has.
 
-    A long tail's head is the largest class: classes are sorted by size before Eq. 4 (Sec. 7.4), equal ones by index.
+    A long tail's head is the largest class: classes are sorted by size before Eq. 4 (Sec. 7.4),
+    equal ones by index.
     """
     if subset.mode == "full":
         return counts
     if subset.mode == "few-shot":
         return np.minimum(counts, subset.shots)
+
+    tail = class_sizes(len(counts), float(counts.mean()), subset.imbalance_factor, subset.exponent)
     sizes = np.empty_like(counts)
-    sizes[np.argsort(-counts, kind="stable")] = class_sizes(
-        len(counts), float(counts.mean()), subset.imbalance_factor, subset.exponent
-    )
+    sizes[np.argsort(-counts, kind="stable")] = tail
     return np.minimum(counts, sizes)
 
 
 def choose(rows: pd.DataFrame, sizes: np.ndarray, seed: int) -> pd.DataFrame:
     """`sizes[label]` random rows of each class, in their old order.
 
-    Each class is shuffled by its own generator and read from the front: a smaller choice lies inside a larger one.
+    Each class is shuffled by its own generator and read from the front: a smaller choice lies
+    inside a larger one.
     """
-    kept = [
-        np.random.default_rng((seed, label)).permutation(np.flatnonzero(rows["label"] == label))[
-            :size
-        ]
-        for label, size in enumerate(sizes)
-    ]
+    kept = []
+    for label, size in enumerate(sizes):
+        rng = np.random.default_rng((seed, label))
+        shuffled = rng.permutation(np.flatnonzero(rows["label"] == label))
+        kept.append(shuffled[:size])
+
     return rows.iloc[np.sort(np.concatenate(kept))]
 
 
@@ -63,8 +68,10 @@ def count_images(rows: pd.DataFrame, names: list[str]) -> np.ndarray:
     if (counts == 0).any():
         name = names[int(np.argmin(counts))]
         raise BadInput(
-            f"{DOWNLOAD}/train/manifest.csv: class {name!r} has no training image; add some or remove it"
+            f"{DOWNLOAD}/train/manifest.csv: class {name!r} has no training image; "
+            "add some or remove it"
         )
+
     return counts
 
 
@@ -72,6 +79,7 @@ def main() -> None:
     params = load(Params)
     names = list(read_classes(DOWNLOAD)["name"])
     rows = read_manifest(DOWNLOAD / "train", classes=len(names))
+
     sizes = wanted_sizes(count_images(rows, names), params.subset)
     write_csv(SUBSAMPLE / "manifest.csv", choose(rows, sizes, params.seed))
 

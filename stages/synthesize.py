@@ -1,10 +1,12 @@
-"""Execute the plan: translate (SDEdit) or generate its images with the fine-tuned model, Sec. 3.4 and Eq. 2.
+"""Make the planned images with the fine-tuned model: translate references, or start from noise.
 
-Reads data/plan/plan.csv, the training table, classes.csv, data/finetune/ and the method. Writes data/synthesize/, an
-image table.
+Reads:  data/plan/plan.csv, data/subsample/manifest.csv, data/download/{train,classes.csv},
+        data/finetune/, data/method/finetune.json, the base model
+Writes: data/synthesize/, an image table
+Paper:  Sec. 3.4, Eq. 2 (SDEdit)
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -28,6 +30,7 @@ from stages.shared.diffusion.translation import (
     read_plan,
     translate_rows,
 )
+from stages.shared.files import write_csv
 from stages.shared.methods import Strategy, read_strategy
 from stages.shared.params import load
 from stages.shared.paths import DOWNLOAD, FINETUNE, METHOD, PLAN, SUBSAMPLE, SYNTHESIZE
@@ -43,7 +46,6 @@ from stages.shared.tables import (
     read_classes,
     read_manifest,
     shard_name,
-    write_csv,
     write_shard,
 )
 
@@ -59,39 +61,45 @@ def keep_background(
 
 
 def translate_foreground(
-    pipeline, references: References, text: Text, rows, synth: Synth, words: Tensor
-):
-    """`translate_rows` where attention sees the foreground, the reference elsewhere; `words`: `class_prompt_weights`."""
-    with record_attention(
-        pipeline, words[rows["target_label"].tolist()], synth.resolution
-    ) as record:
+    pipeline, references: References, text: Text, rows: pd.DataFrame, synth: Synth, words: Tensor
+) -> list[Image.Image]:
+    """`translate_rows` where attention finds the foreground, and the reference elsewhere.
+
+    words: what `class_prompt_weights` returns.
+    """
+    weights = words[rows["target_label"].tolist()]
+    with record_attention(pipeline, weights, synth.resolution) as record:
         images = translate_rows(pipeline, references, text, rows, synth)
+
     masks = foreground_masks(record.maps(), synth.resolution)
     return keep_background(images, references.images(rows["source_key"]), masks)
 
 
 def synthesize(
-    pipeline,
-    table: Table,
-    text: Text,
-    words: Tensor | None,
-    rows: pd.DataFrame,
-    synth: Synth,
-    bar: tqdm,
-) -> list[bytes]:
-    """The encoded images of `rows`, in their order; with `words` on the references' own backgrounds."""
+    pipeline, table: Table, text: Text, words: Tensor | None, rows: pd.DataFrame, synth: Synth
+) -> Iterator[dict[str, bytes]]:
+    """Yield the encoded images of `rows` by key, batch by batch.
+
+    Batches hold one strength each, so they do not follow the order of the rows. With `words` the
+    images lie on their references' own backgrounds.
+    """
     references = References(pipeline, table, rows["source_key"], synth)
     make = translate_rows if words is None else partial(translate_foreground, words=words)
-    encoded: dict[str, Future[bytes]] = {}
-    with (
-        ThreadPoolExecutor() as pool
-    ):  # encoders release the GIL: the next batch does not wait for them
+    encoding: dict[str, Future[bytes]] = {}
+
+    # threads encode a batch while the next one is computed: encoders release the GIL
+    with ThreadPoolExecutor() as pool:
         for batch in buckets(rows, synth.batch):
             images = make(pipeline, references, text, batch, synth)
-            for key, image in zip(batch["key"], images, strict=True):
-                encoded[key] = pool.submit(encode_png, image)
-            bar.update(len(batch))
-        return [encoded[key].result() for key in rows["key"]]
+            previous = encoding
+            encoding = {
+                key: pool.submit(encode_png, image)
+                for key, image in zip(batch["key"], images, strict=True)
+            }
+            if previous:
+                yield {key: future.result() for key, future in previous.items()}
+
+        yield {key: future.result() for key, future in encoding.items()}
 
 
 def is_made(work: Path, shard: str) -> bool:
@@ -101,16 +109,21 @@ def is_made(work: Path, shard: str) -> bool:
 def make_shard(
     work: Path, shard: str, rows: pd.DataFrame, make: Callable[[pd.DataFrame], list[bytes]]
 ) -> None:
-    """Make a shard and its part of the manifest, unless an earlier run has; renames make each whole or absent."""
+    """Make a shard and its part of the manifest, unless an earlier run has.
+
+    make: the encoded images of the rows, in their order. Both files are renamed when they are
+    complete, so that a run that is killed leaves each whole or absent.
+    """
     if is_made(work, shard):
         return
+
     unfinished = work / f"{shard}.new"
-    extents = write_shard(
-        unfinished, ((f"{k}.png", c) for k, c in zip(rows["key"], make(rows), strict=True))
-    )
+    names = [f"{key}.png" for key in rows["key"]]
+    extents = write_shard(unfinished, zip(names, make(rows), strict=True))
     unfinished.replace(work / "result" / shard)
-    placed = locate_rows(rows.assign(label=rows["target_label"]), shard, extents)
-    write_csv(work / unfinished.name, placed)
+
+    located = locate_rows(rows.assign(label=rows["target_label"]), shard, extents)
+    write_csv(work / unfinished.name, located)
     unfinished.replace(work / f"{shard}.csv")
 
 
@@ -122,53 +135,64 @@ def make_images(
     strategy: Strategy,
     work: Path,
 ) -> pd.DataFrame:
-    """All shards of the plan, those that are there already left alone, by all processes; returns the manifest."""
+    """Make the shards that the plan still lacks, by all processes; returns the whole manifest."""
+    synth = params.synth
     shards = {
-        shard_name(n // SHARD_ROWS): plan.iloc[n : n + SHARD_ROWS]
-        for n in range(0, len(plan), SHARD_ROWS)
+        shard_name(first // SHARD_ROWS): plan.iloc[first : first + SHARD_ROWS]
+        for first in range(0, len(plan), SHARD_ROWS)
     }
     mine = share(list(shards))
-    pipeline, text = load_translator(params.base, classes, strategy, params.synth.resolution)
-    words = (
-        class_prompt_weights(pipeline.tokenizer, classes, strategy)
-        if params.synth.keep_background
-        else None
-    )
+
+    pipeline, text = load_translator(params.base, classes, strategy, synth.resolution)
+    words = None
+    if synth.keep_background:
+        words = class_prompt_weights(pipeline.tokenizer, classes, strategy)
+
+    total = sum(len(shards[shard]) for shard in mine)
     done = sum(len(shards[shard]) for shard in mine if is_made(work, shard))
-    rows, place = sum(len(shards[shard]) for shard in mine), processes().process_index
-    with tqdm(total=rows, initial=done, desc="synthesize", unit="image", position=place) as bar:
-        make = partial(synthesize, pipeline, table, text, words, synth=params.synth, bar=bar)
+    position = processes().process_index
+    with tqdm(total=total, initial=done, desc="synthesize", unit="image", position=position) as bar:
+
+        def make(rows: pd.DataFrame) -> list[bytes]:
+            images: dict[str, bytes] = {}
+            for batch in synthesize(pipeline, table, text, words, rows, synth):
+                images |= batch
+                bar.update(len(batch))
+            return [images[key] for key in rows["key"]]
+
         for shard in mine:
             make_shard(work, shard, shards[shard], make)
+
     processes().wait_for_everyone()
     return pd.concat([read_manifest(work, name=f"{shard}.csv") for shard in shards])
 
 
 def main() -> None:
-    params, classes, sources, strategy = (
-        load(Params),
-        read_classes(DOWNLOAD),
-        read_manifest(SUBSAMPLE),
-        read_strategy(),
-    )
-    plan, table = read_plan(PLAN / "plan.csv", sources), Table(DOWNLOAD / "train", sources)
+    params = load(Params)
+    classes = read_classes(DOWNLOAD)
+    sources = read_manifest(SUBSAMPLE)
+    strategy = read_strategy()
+    plan = read_plan(PLAN / "plan.csv", sources)
+    table = Table(DOWNLOAD / "train", sources)
     if (plan["source_key"] == "").any():
         check_mode("gen", params.synth)
-    method = METHOD / "finetune.json"
+
     inputs = [
         PLAN / "plan.csv",
         SUBSAMPLE,
         DOWNLOAD / "train",
         DOWNLOAD / "classes.csv",
         FINETUNE,
-        method,
+        METHOD / "finetune.json",
         *model_folder(params.base),
     ]
+
     launch()
     with common_folder("synthesize", work_key(params, inputs, device(), precision())) as work:
         seed_everything(0)
         (work / "result").mkdir(exist_ok=True)
         manifest = make_images(params, plan, table, classes, strategy, work)
+
         if processes().is_main_process:
             write_csv(work / "result" / "manifest.csv", manifest)
             publish(work / "result", SYNTHESIZE)

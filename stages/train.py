@@ -1,17 +1,23 @@
-"""Train one arm's classifiers: on real images, or on real images partly replaced by synthetic ones (Sec. 4.1, Eq. 3).
+"""Train one arm's classifiers: on real images, or on real ones partly replaced by synthetic ones.
 
-    python -m stages.train real baseline        python -m stages.train synthetic diffmix
+Reads:  data/subsample/manifest.csv, data/download/{train,test,ood,classes.csv};
+        for a synthetic arm, data/method/plan.json, data/filter/manifest.csv, data/synthesize/
+Writes: data/train/<arm>/predictions.csv (trial, split, key, label, predicted, group),
+        data/train/<arm>/curves.csv (trial, epoch, loss, accuracy, learning_rate),
+        data/train/<arm>/trial-<k>.safetensors,
+        metrics/train/<arm>.json (means of the last epoch)
+Paper:  Sec. 4.1, Eq. 3
 
-Reads data/subsample/manifest.csv, data/download/ and, for a synthetic arm, data/method/plan.json,
-data/filter/manifest.csv and data/synthesize/.
-Writes data/train/<arm>/ (predictions.csv: trial, split, key, label, predicted, group; curves.csv: trial, epoch, loss,
-accuracy, learning_rate; trial-<k>.safetensors) and metrics/train/<arm>.json (last epoch's means).
-Accuracies are percentages; the last epoch's model counts, and test is read once, when it is there.
-A synthetic image's label is Eq. 3's (eq3), a real-only classifier's answer (baseline) or CLIP's (clip).
+    python -m stages.train real baseline
+    python -m stages.train synthetic diffmix
+
+Accuracies are percentages. The last epoch's model counts: test images are read once, after it. A
+synthetic image's label is Eq. 3's (eq3), a real-only classifier's answer (baseline) or CLIP's
+(clip).
 """
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -28,7 +34,13 @@ from stages.shared.classifier.data import (
     synthetic_pool,
 )
 from stages.shared.classifier.labels import clip_labels, soft_labels, target_labels
-from stages.shared.classifier.training import answer, load_trial, train_trial
+from stages.shared.classifier.training import (
+    State,
+    answer,
+    load_trial,
+    open_trial,
+    train_trial,
+)
 from stages.shared.errors import BadInput
 from stages.shared.files import write_csv, write_json
 from stages.shared.methods import read_mode
@@ -41,49 +53,53 @@ from stages.shared.schemas.train import RealArm, RealParams, SyntheticParams, Tr
 from stages.shared.tables import Table, read_classes, read_manifest
 
 CURVE_COLUMNS = ["epoch", "loss", "accuracy", "learning_rate"]
-Advance = Callable[[int], object]
 
 
 def load_params(group: str, arm: str) -> RealParams:
     """Raises BadInput for an arm that params.yaml does not have."""
     arms = read().get("arms")
-    groups = {
-        g: names
-        for g, names in (arms if isinstance(arms, dict) else {}).items()
-        if isinstance(names, dict)
-    }
-    known = {f"{g} {name}" for g, names in groups.items() for name in names}
+    groups = arms if isinstance(arms, dict) else {}
+
+    known = set()
+    for name, members in groups.items():
+        if isinstance(members, dict):
+            known |= {f"{name} {member}" for member in members}
+
     if f"{group} {arm}" not in known:
         raise BadInput(
             f"{PATH}: arms has no arm {group} {arm!r}; it has {', '.join(sorted(known)) or 'none'}"
         )
+
     model = SyntheticParams if group == "synthetic" else RealParams
     return load(model, {"arm": f"arms.{group}.{arm}"})
 
 
 def load_data(params: RealParams) -> Data:
     """Raises BadInput, before anything is trained, where a table lacks what the arm needs."""
-    resize, smoothing = params.train.resize, params.train.label_smoothing
+    resize = params.train.resize
+    smoothing = params.train.label_smoothing
     names = read_classes(DOWNLOAD)
-    real = real_pool(
-        Table(DOWNLOAD / "train", read_manifest(SUBSAMPLE, classes=len(names))),
-        names,
-        resize,
-        smoothing,
-    )
+
+    images = Table(DOWNLOAD / "train", read_manifest(SUBSAMPLE, classes=len(names)))
+    real = real_pool(images, names, resize, smoothing)
     if not isinstance(params, SyntheticParams):
         return Data(real)
-    table = Table(SYNTHESIZE, read_manifest(FILTER, SYNTHETIC_COLUMNS, classes=len(names)))
-    labels = label_synthetic(params, table, real.pictures.table, len(names))
-    return Data(real, synthetic_pool(table, labels, resize, smoothing), params.arm.p)
+
+    made = Table(SYNTHESIZE, read_manifest(FILTER, SYNTHETIC_COLUMNS, classes=len(names)))
+    labels = label_synthetic(params, made, images, len(names))
+    return Data(real, synthetic_pool(made, labels, resize, smoothing), params.arm.p)
 
 
 def label_synthetic(params: SyntheticParams, table: Table, real: Table, classes: int) -> Tensor:
-    """Labels (rows, classes) of Eq. 3, of CLIP or, until a trial's teacher gives its own, of the targets."""
+    """Labels (rows, classes) of Eq. 3, of CLIP, or of the targets alone.
+
+    An arm with a teacher starts from the targets; each trial's teacher then gives its own labels.
+    """
     if params.arm.labels == "clip":
         return clip_labels(table, real, classes, params.clip)
     if params.arm.labels == "baseline":
         return target_labels(table.rows, classes)
+
     _mode, strengths = read_mode()
     return soft_labels(table.rows, params.synth.gamma, strengths, classes)
 
@@ -94,20 +110,21 @@ def load_tests(resize: int, classes: int) -> dict[str, Pictures]:
         "test": Table(DOWNLOAD / "test", read_manifest(DOWNLOAD / "test", classes=classes)),
         "ood": Table(DOWNLOAD / "ood", read_manifest(DOWNLOAD / "ood", ["group"], classes=classes)),
     }
+
     return {split: Pictures(table, resize) for split, table in tables.items() if len(table)}
 
 
 def train_teacher(
-    params: RealParams, data: Data, seed: int, checkpoint: Path, advance: Advance
-) -> nn.Module:
-    """A classifier that has seen the real images alone, unmixed: a plain baseline of the same seed."""
+    state: State, params: RealParams, data: Data, seed: int, checkpoint: Path
+) -> Iterator[int]:
+    """`train_trial` on the real images alone, unmixed: a plain baseline of the same seed."""
     plain = RealArm(mix="none", mix_probability=0.0, reweight="none")
     alone = RealParams(seed=params.seed, train=params.train, arm=plain)
-    return train_trial(alone, Data(data.real), seed, checkpoint, advance)["network"]
+    return train_trial(state, alone, Data(data.real), seed, checkpoint)
 
 
 def teach(data: Data, teacher: nn.Module, params: Train) -> Data:
-    """The same data, but a synthetic image's label is the softmax of the teacher's answer to it.
+    """The same data, with the softmax of the teacher's answer as each synthetic image's label.
 
     It is not smoothed: the teacher learned from smoothed labels, and answers so.
     """
@@ -129,58 +146,68 @@ def read_tests(
         part["predicted"] = answer(network, pictures, params).argmax(1).numpy()
         part["group"] = rows["group"] if split == "ood" else ""
         parts.append(part)
+
     return pd.concat(parts)
 
 
 def weights(network: nn.Module) -> dict[str, Tensor]:
-    """The tensors under the architecture's own names, in the memory order that safetensors asks for."""
+    """The tensors under the architecture's own names, in the memory order of safetensors."""
     _normalise, classifier = network.children()
-    return {
-        name: tensor.detach().cpu().contiguous() for name, tensor in classifier.state_dict().items()
-    }
+    tensors = classifier.state_dict()
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
 
 
 def write_curves(histories: list[list[list[float]]], path: Path) -> pd.DataFrame:
-    """All trials' histories below each other, rounded."""
-    parts = [
-        pd.DataFrame(history, columns=CURVE_COLUMNS).assign(trial=trial)
-        for trial, history in enumerate(histories)
-    ]
-    curves = pd.concat(parts)[["trial", *CURVE_COLUMNS]].round(
-        {"loss": 4, "accuracy": 2, "learning_rate": 7}
-    )
+    """Write all trials' histories below each other, rounded; returns them."""
+    parts = []
+    for trial, history in enumerate(histories):
+        parts.append(pd.DataFrame(history, columns=CURVE_COLUMNS).assign(trial=trial))
+
+    curves = pd.concat(parts)[["trial", *CURVE_COLUMNS]]
+    curves = curves.round({"loss": 4, "accuracy": 2, "learning_rate": 7})
+
     write_csv(path, curves)
     return curves
 
 
 def write_metrics(curves: pd.DataFrame, path: Path) -> None:
-    """The last epoch's means over the trials."""
+    """Write the last epoch's means over the trials."""
     last = curves[curves["epoch"] == curves["epoch"].max()]
     means = {
         "accuracy": round(float(last["accuracy"].mean()), 2),
         "loss": round(float(last["loss"].mean()), 4),
     }
+
     write_json(path, means, indent=2)
 
 
 def train_trials(params: RealParams, data: Data, arm: str, work: Path) -> None:
     """Train this process's trials; each leaves its last epoch in <work>/trial-<k>.pt."""
-    teaches = isinstance(params, SyntheticParams) and params.arm.labels == "baseline"
+    has_teacher = isinstance(params, SyntheticParams) and params.arm.labels == "baseline"
+    classes = data.real.labels.shape[1]
     trials = share(range(params.train.trials))
-    epochs = len(trials) * params.train.epochs * (1 + teaches)
-    with tqdm(
-        total=epochs, desc=f"train {arm}", unit="epoch", position=processes().process_index
-    ) as bar:
+    epochs = len(trials) * params.train.epochs * (1 + has_teacher)
+    position = processes().process_index
+
+    with tqdm(total=epochs, desc=f"train {arm}", unit="epoch", position=position) as bar:
         for trial in trials:
             seed = params.seed + trial
-            if teaches:
-                teacher = train_teacher(
-                    params, data, seed, work / f"teacher-{trial}.pt", bar.update
-                )
-                taught = teach(data, teacher, params.train)
-            train_trial(
-                params, taught if teaches else data, seed, trial_file(work, trial), bar.update
-            )
+            labelled = data
+
+            if has_teacher:
+                checkpoint = work / f"teacher-{trial}.pt"
+                teacher = open_trial(params, classes, seed, checkpoint)
+                bar.update(len(teacher["history"]))
+                for _ in train_teacher(teacher, params, data, seed, checkpoint):
+                    bar.update()
+                labelled = teach(data, teacher["network"], params.train)
+                del teacher  # its optimiser would take memory while the pupil is trained
+
+            checkpoint = trial_file(work, trial)
+            state = open_trial(params, classes, seed, checkpoint)
+            bar.update(len(state["history"]))
+            for _ in train_trial(state, params, labelled, seed, checkpoint):
+                bar.update()
 
 
 def trial_file(work: Path, trial: int) -> Path:
@@ -188,14 +215,21 @@ def trial_file(work: Path, trial: int) -> Path:
 
 
 def write_result(params: RealParams, classes: int, work: Path, result: Path) -> pd.DataFrame:
-    """Test what all processes have trained, and write what data/train/<arm>/ is to hold; returns the curves."""
+    """Test what all processes have trained, and write the content of data/train/<arm>/.
+
+    Returns the curves.
+    """
     result.mkdir(exist_ok=True)
-    tests, histories, predictions = load_tests(params.train.resize, classes), [], []
+    tests = load_tests(params.train.resize, classes)
+    histories = []
+    predictions = []
+
     for trial in range(params.train.trials):
         state = load_trial(params, classes, trial_file(work, trial))
         histories.append(state["history"])
         predictions.append(read_tests(state["network"], trial, tests, params.train))
         save_file(weights(state["network"]), result / f"trial-{trial}.safetensors")
+
     write_csv(result / "predictions.csv", pd.concat(predictions))
     return write_curves(histories, result / "curves.csv")
 
@@ -205,9 +239,12 @@ def inputs(params: RealParams) -> list[Path]:
     paths = [SUBSAMPLE, DOWNLOAD]
     if not isinstance(params, SyntheticParams):
         return paths
+
     if params.arm.labels == "clip":
-        code = Path(__file__).parent / "shared/pretrained/clip.py"  # which is not imported yet
+        # `work_key` hashes the code that is imported by now; this module is imported later
+        code = Path(__file__).parent / "shared/pretrained/clip.py"
         paths += [*model_folder(params.clip), code]
+
     return [*paths, FILTER, SYNTHESIZE, METHOD / "plan.json"]
 
 
@@ -225,15 +262,16 @@ def parse_arguments() -> tuple[str, str]:
 def main() -> None:
     group, arm = parse_arguments()
     params = load_params(group, arm)
+
     launch()
-    key = work_key(
-        params, inputs(params), device(), precision(), training_precision()
-    )  # CLIP's labels: the former
+    # CLIP, which may give the labels, has a precision of its own
+    key = work_key(params, inputs(params), device(), precision(), training_precision())
     with common_folder(f"train/{arm}", key) as work:
         seed_everything(params.seed)
         data = load_data(params)
         train_trials(params, data, arm, work)
         processes().wait_for_everyone()
+
         if processes().is_main_process:
             curves = write_result(params, data.real.labels.shape[1], work, work / "result")
             publish(work / "result", TRAIN / arm)

@@ -1,4 +1,4 @@
-"""The networks of the embedded base, before training: diffusers' and transformers' own, made small."""
+"""The networks of the embedded base, before training: small ones of diffusers and transformers."""
 
 from diffusers import AutoencoderKL, DPMSolverMultistepScheduler, UNet2DConditionModel
 from transformers import (
@@ -28,9 +28,10 @@ def make_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
 
 def text_config(tokenizer: CLIPTokenizer, width: int) -> CLIPTextConfig:
     return CLIPTextConfig(
-        vocab_size=len(tokenizer), hidden_size=width, intermediate_size=2 * width, projection_dim=width,
-        num_hidden_layers=2, num_attention_heads=4, max_position_embeddings=TOKENS,
-        bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
+        vocab_size=len(tokenizer), hidden_size=width, intermediate_size=2 * width,
+        projection_dim=width, num_hidden_layers=2, num_attention_heads=4,
+        max_position_embeddings=TOKENS, bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
     )  # fmt: skip
 
 
@@ -46,17 +47,19 @@ def make_unet(size: int) -> UNet2DConditionModel:
 def make_scheduler() -> DPMSolverMultistepScheduler:
     """Stable Diffusion's noise schedule; velocity prediction, as its 2.x family."""
     return DPMSolverMultistepScheduler(
-        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", prediction_type="v_prediction",
-        timestep_spacing="leading", steps_offset=1,
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear",
+        prediction_type="v_prediction", timestep_spacing="leading", steps_offset=1,
     )  # fmt: skip
 
 
 def make_clip(tokenizer: CLIPTokenizer, size: int) -> CLIPModel:
     vision = CLIPVisionConfig(
-        hidden_size=96, intermediate_size=192, num_hidden_layers=3, num_attention_heads=3, projection_dim=64,
-        image_size=size, patch_size=4,
+        hidden_size=96, intermediate_size=192, num_hidden_layers=3, num_attention_heads=3,
+        projection_dim=64, image_size=size, patch_size=4,
     )  # fmt: skip
     text = text_config(tokenizer, 64)
-    return CLIPModel(
-        CLIPConfig(text_config=text.to_dict(), vision_config=vision.to_dict(), projection_dim=64)
+
+    config = CLIPConfig(
+        text_config=text.to_dict(), vision_config=vision.to_dict(), projection_dim=64
     )
+    return CLIPModel(config)

@@ -1,4 +1,7 @@
-"""Every name of the paper is a point of the cube, and overrides move it only where it stays that method."""
+"""Every name of the paper is a point of the cube.
+
+Overrides move it only where it stays that method.
+"""
 
 import pytest
 
@@ -12,6 +15,7 @@ def chosen(method: str, strategy=None, strength=None, criterion=None) -> Method:
         "method": method, "finetune": {"strategy": strategy}, "synth": {"strength": strength},
         "filter": {"criterion": criterion},
     }  # fmt: skip
+
     return resolve(Params.model_validate(values))
 
 
@@ -62,15 +66,15 @@ def test_a_choice_that_makes_it_another_method_is_refused(choice, complaint):
 
 def test_later_stages_read_what_was_resolved(tmp_path):
     write(chosen("da-fusion"), tmp_path)
+
     assert read_strategy(tmp_path) == "ti"
     assert read_mode(tmp_path) == ("aug", [0.25, 0.5, 0.75, 1.0])
     assert read_criterion(tmp_path) == "metaclass"
 
 
 def test_a_stage_before_method_has_run_says_so(tmp_path):
-    with pytest.raises(
-        SystemExit, match=r"finetune.json: there is no such file; run `dvc repro method` first"
-    ):
+    complaint = r"finetune.json: there is no such file; run `dvc repro method` first"
+    with pytest.raises(SystemExit, match=complaint):
         read_strategy(tmp_path)
 
 
@@ -90,12 +94,11 @@ def test_a_stage_before_method_has_run_says_so(tmp_path):
 def test_another_choice_changes_only_the_files_of_the_stages_that_it_concerns(
     choice, changed, tmp_path
 ):
-    write(chosen("diff-mix"), tmp_path / "before")
-    write(chosen(*choice), tmp_path / "after")
-    names = {path.name for path in (tmp_path / "before").iterdir()}
-    differ = {
-        name
-        for name in names
-        if (tmp_path / "before" / name).read_bytes() != (tmp_path / "after" / name).read_bytes()
-    }
-    assert differ == changed
+    before = tmp_path / "before"
+    after = tmp_path / "after"
+    write(chosen("diff-mix"), before)
+    write(chosen(*choice), after)
+
+    names = {path.name for path in before.iterdir()}
+    same = {name for name in names if (before / name).read_bytes() == (after / name).read_bytes()}
+    assert names - same == changed

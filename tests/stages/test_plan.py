@@ -14,14 +14,21 @@ ROWS = pd.DataFrame({"key": [f"{k:08d}" for k in range(10)], "label": [0] * 6 + 
 
 
 def plan(**changes) -> pd.DataFrame:
+    """The plan of ROWS; what is no part of the method's choice changes the parameters."""
     choice = Choice(changes.pop("mode", "mix"), [0.5, 0.7, 0.9], changes.pop("nearest", None))
     return make_plan(ROWS, 3, choice, params(**changes))
 
 
 def params(**changes) -> Params:
     synth = {"multiplier": 20, "referable_classes": None, "pairing": "any"} | changes
-    subset, clip = {"mode": synth.pop("subset", "full")}, {"id": CLIP, "revision": None}
-    return Params.model_validate({"seed": 0, "subset": subset, "synth": synth, "clip": clip})
+    tree = {
+        "seed": 0,
+        "subset": {"mode": "full"},
+        "synth": synth,
+        "clip": {"id": CLIP, "revision": None},
+    }
+
+    return Params.model_validate(tree)
 
 
 def test_a_long_tail_is_synthesised_with_the_class_order_reversed():
@@ -35,14 +42,19 @@ def test_other_subsets_are_expanded_class_by_class():
 
 def test_mix_refers_to_other_classes_only_and_to_all_of_them():
     made = plan()
-    assert (made["source_label"] != made["target_label"]).all()
     pairs = set(zip(made["source_label"], made["target_label"], strict=True))
+
+    assert (made["source_label"] != made["target_label"]).all()
     assert pairs == {(0, 1), (0, 2), (1, 0), (1, 2), (2, 0), (2, 1)}
 
 
 def test_mix_draws_references_evenly_over_images():
-    """Of class 1's references six images in seven are of class 0 (the full training set, not class by class)."""
+    """Of class 1's references six images in seven are of class 0.
+
+    They are drawn from the full training set, not class by class.
+    """
     made = plan(multiplier=1000)
+
     share = (made[made["target_label"] == 1]["source_label"] == 0).mean()
     assert share == pytest.approx(6 / 7, abs=0.03)
 
@@ -84,6 +96,7 @@ def test_mix_needs_two_classes():
 def test_adjacent_pairing_refers_to_the_nearest_classes_alone():
     nearest = np.array([[2, 1], [0, 2], [1, 0]])
     made = plan(nearest=nearest, referable_classes=1, pairing="adjacent")
+
     pairs = set(zip(made["source_label"], made["target_label"], strict=True))
     assert pairs == {(2, 0), (0, 1), (1, 2)}
 
@@ -96,6 +109,7 @@ def test_adjacent_pairing_needs_a_number_of_neighbours():
 @pytest.mark.parametrize("mode", ["aug", "gen"])
 def test_a_choice_of_other_classes_is_refused_where_none_is_referred_to(mode):
     check_choice(mode, params().synth)
+
     with pytest.raises(
         SystemExit, match=r"^params.yaml: synth.referable_classes: mode \w+ takes no reference"
     ):
@@ -104,9 +118,9 @@ def test_a_choice_of_other_classes_is_refused_where_none_is_referred_to(mode):
 
 def test_the_nearest_classes_are_those_whose_images_clip_finds_alike(table):
     """Classes 0 and 1 hold the same birds; class 2 others."""
-    table = Table(
-        table.folder, table.rows.iloc[[0, 1, 0, 1, 4, 5]].assign(label=[0, 0, 1, 1, 2, 2])
-    )
-    nearest = nearest_classes(table, 3, Pretrained(id=CLIP, revision=None))
+    rows = table.rows.iloc[[0, 1, 0, 1, 4, 5]].assign(label=[0, 0, 1, 1, 2, 2])
+    clip = Pretrained(id=CLIP, revision=None)
+    nearest = nearest_classes(Table(table.folder, rows), 3, clip)
+
     assert nearest.tolist()[0] == [1, 2]
     assert nearest.tolist()[1] == [0, 2]

@@ -1,8 +1,9 @@
-"""pretrain's real training, a few steps of it, gives folders that load; the species stay unknown to it."""
+"""A few steps of pretrain's real training give folders that load; it never sees the species."""
 
 import json
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,19 +24,23 @@ HASTY = {"images": 24, "epochs": 1}  # the judge's
 
 
 def run(folder: Path, *parts: str) -> Path:
-    """Make the parts, two steps each on a hundred scenes; returns what would be data/base/toybirds."""
-    few = {
-        name: part | {"steps": 2, "batch": 4}
-        for name, part in pretrain.RECIPE.items()
-        if isinstance(part, dict)
-    }
-    few["judge"] |= HASTY
+    """Make the parts, two steps each on a hundred scenes.
+
+    Returns the folder that stands for data/base/toybirds.
+    """
+    recipe = pretrain.RECIPE | {"scenes": 100, "kinds": 10}
+    for name, part in pretrain.RECIPE.items():
+        if isinstance(part, dict):
+            recipe[name] = part | {"steps": 2, "batch": 4}
+    recipe["judge"] |= HASTY
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sys.argv", ["pretrain", *parts])
-        patch.setattr(pretrain, "RECIPE", pretrain.RECIPE | few | {"scenes": 100, "kinds": 10})
+        patch.setattr(pretrain, "RECIPE", recipe)
         patch.setattr(pretrain, "WORK", folder / "work")
         patch.setattr(pretrain, "TOYBIRDS_BASE", folder / "home")
         pretrain.main()
+
     return folder / "home"
 
 
@@ -58,13 +63,11 @@ def test_the_clip_loads(home):
 
 
 def test_each_word_of_the_captions_is_one_token(home):
-    tokenizer = load_base(
-        Pretrained(id=str(home / "pipeline"), revision=None), torch.float32
-    ).tokenizer
-    assert (
-        len(tokenizer("a photo of a bird with orange crown", add_special_tokens=False).input_ids)
-        == 8
-    )
+    pipeline = load_base(Pretrained(id=str(home / "pipeline"), revision=None), torch.float32)
+    caption = "a photo of a bird with orange crown"
+
+    tokens = pipeline.tokenizer(caption, add_special_tokens=False).input_ids
+    assert len(tokens) == len(caption.split()) == 8
 
 
 def test_no_scene_shows_a_species():
@@ -73,7 +76,9 @@ def test_no_scene_shows_a_species():
 
 
 def test_a_scene_is_a_function_of_its_index():
-    one, other = Scenes(10, 5, 32, seed=0)[7], Scenes(10, 5, 32, seed=0)[7]
+    one = Scenes(10, 5, 32, seed=0)[7]
+    other = Scenes(10, 5, 32, seed=0)[7]
+
     assert (one[0] == other[0]).all()
     assert one[2] == other[2]
 
@@ -81,27 +86,28 @@ def test_a_scene_is_a_function_of_its_index():
 def test_the_judge_alone_leaves_the_rest_as_it_is(tmp_path):
     home = tmp_path / "home"
     home.mkdir()
-    before = {
+    before: dict[str, Any] = {
         "recipe": {"vae": {"steps": 7}},
         "versions": {"vae": {"torch": "1"}},
         "losses": {"vae": [0.5]},
     }
     (home / "recipe.json").write_text(json.dumps(before))
+
     run(tmp_path, "judge")
     made = json.loads((home / "recipe.json").read_text())
+
     assert sorted(path.name for path in home.iterdir()) == ["judge", "recipe.json"]
-    assert {name: part["vae"] for name, part in made.items()} == {
-        name: part["vae"] for name, part in before.items()
-    }
+    assert set(made) == set(before)
+    for name, part in before.items():
+        assert made[name]["vae"] == part["vae"]
     assert made["recipe"]["judge"]["images"] == HASTY["images"]
     assert made["versions"]["judge"]["torch"] == version("torch")
 
 
 def test_the_judge_is_made_twice_alike(home, tmp_path):
     again = run(tmp_path, "judge")
-    assert (again / "judge/model.safetensors").read_bytes() == (
-        home / "judge/model.safetensors"
-    ).read_bytes()
+    one, other = ((folder / "judge/model.safetensors").read_bytes() for folder in (home, again))
+    assert one == other
 
 
 def test_a_saved_judge_loads_as_it_was(home):
@@ -109,15 +115,16 @@ def test_a_saved_judge_loads_as_it_was(home):
     judge = load_judge(home / "judge")
     loaded = torch.from_numpy(images).permute(0, 3, 1, 2)
     with torch.inference_mode():
-        assert (recognised(judge, images) == judge.network(loaded).argmax(1).numpy()).all()
+        answers = judge.network(loaded).argmax(1).numpy()
+
+    assert (recognised(judge, images) == answers).all()
     assert not judge.network.training
 
 
 def test_the_shipped_judge_knows_the_species_on_fresh_birds():
+    judge = load_judge(ROOT / "data/base/toybirds/judge")
     images, labels = render_species(240, seed=4)
-    assert (
-        recognised(load_judge(ROOT / "data/base/toybirds/judge"), images) == labels
-    ).mean() > 0.99
+    assert (recognised(judge, images) == labels).mean() > 0.99
 
 
 def test_the_judge_sees_larger_images_at_its_own_size():

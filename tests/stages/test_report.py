@@ -33,10 +33,10 @@ def test_heading_names_the_method(method, title):
 def test_page_loads_nothing_and_runs_nothing():
     page = make_page()
     assert not re.search(r"https?:|<script|<link|<iframe|@import|url\(\s*['\"]?[^#'\"]", page)
+
+    # eight strips, the attention, sixteen kept, three dropped
     sources = re.findall(r'src="([^"]*)"', page)
-    assert (
-        len(sources) == 8 * 4 + 1 + 16 + 3
-    )  # eight strips, the attention, sixteen kept, three dropped
+    assert len(sources) == 8 * 4 + 1 + 16 + 3
     assert all(source.startswith("data:image/webp;base64,") for source in sources)
 
 
@@ -52,15 +52,15 @@ def test_only_the_gain_whose_interval_excludes_zero_is_marked():
     page = make_page()
     assert '<span class="better">+2.50 *</span>' in page
     assert '<span class="">−7.77</span>' in page
+
     assert direction([-3.0, -0.01]) == "worse"
     assert direction([0.0, 1.0]) == ""
 
 
 def test_soft_label_stands_by_each_strength():
     page = make_page()
-    for strength, label in zip(
-        STRENGTHS, ["0.71 / 0.29", "0.84 / 0.16", "0.95 / 0.05"], strict=True
-    ):
+    labels = ["0.71 / 0.29", "0.84 / 0.16", "0.95 / 0.05"]
+    for strength, label in zip(STRENGTHS, labels, strict=True):
         assert f"s = {strength}" in page
         assert f"label {label}" in page
 
@@ -94,6 +94,7 @@ def test_same_inputs_same_bytes():
     make_page()
     outputs = [Path("metrics/report.html"), Path("metrics/samples.png")]
     before = [output.read_bytes() for output in outputs]
+
     main()
     assert [output.read_bytes() for output in outputs] == before
 
@@ -102,5 +103,6 @@ def test_same_inputs_same_bytes():
 def test_a_missing_file_is_named(name):
     make_page()
     Path("metrics", name).unlink()
+
     with pytest.raises(SystemExit, match=rf"metrics/{re.escape(name)}: there is no such file"):
         main()

@@ -18,17 +18,20 @@ def here(tmp_path, monkeypatch):
 def table_after(page: str, heading: str) -> list[list[str]]:
     """The cells of the first table after a heading, row by row."""
     table = page[page.index(f"<h2>{heading}</h2>") :].split("<table>")[1].split("</table>")[0]
-    rows = re.findall(r"<tr>(.*?)</tr>", table, re.DOTALL)
-    return [
-        [re.sub(r"<[^>]*>", " ", cell).strip() for cell in re.findall(r"<t[hd].*?</t[hd]>", row)]
-        for row in rows
-    ]
+
+    lines = []
+    for row in re.findall(r"<tr>(.*?)</tr>", table, re.DOTALL):
+        cells = re.findall(r"<t[hd].*?</t[hd]>", row)
+        lines.append([re.sub(r"<[^>]*>", " ", cell).strip() for cell in cells])
+
+    return lines
 
 
 def test_fidelity_by_strength():
     page = make_page()
     head, *body = table_after(page, "Fidelity")
     titles = [cell.split()[0] for cell in head[1:]]
+
     assert titles == ["faithfulness", "background", "background", "diversity", "Fréchet"]
     assert body == [
         ["s = 0.5", "44.4", "98.3", "6.1", "0.300", "–"],
@@ -36,6 +39,7 @@ def test_fidelity_by_strength():
         ["all", "71.4", "77.7", "11.2", "0.321", "20.3"],
     ]
     assert "inception" in head[5]
+
     assert re.search(r"Faithfulness is 80.2 among the kept ones\s+and 12.5 among the dropped", page)
     assert "diversity of 0.301" in page
 
@@ -49,31 +53,33 @@ def test_faithfulness_without_a_judge_is_a_similarity():
     }
     page = make_page(assess={"images": 27, "faithfulness": similarity})
     head, *body = table_after(page, "Fidelity")
+
     assert " ".join(head[1].split()) == "faithfulness clip similarity"
     assert body == [["s = 0.5", "0.270"], ["all", "0.276"]]
     assert "dropped ones" not in page
 
 
 def test_measures_that_could_not_be_taken_have_no_column():
-    error = {"error": {"strength": {"0.9": 4.0, "0.5": 2.0}}}
-    page = make_page(
-        assess={"images": 3, "diversity": {"measure": "clip", "train": 0.25}, "background": error}
-    )
+    diversity = {"measure": "clip", "train": 0.25}
+    background = {"error": {"strength": {"0.9": 4.0, "0.5": 2.0}}}
+    page = make_page(assess={"images": 3, "diversity": diversity, "background": background})
     head, *body = table_after(page, "Fidelity")
+
     assert [cell.split()[:2] for cell in head[1:]] == [["background", "error"]]
     assert body == [["s = 0.5", "2.0"], ["s = 0.9", "4.0"], ["all", "–"]]
 
 
 def test_attention_names_what_was_measured():
     assert table_after(make_page(), "Attention")[1:] == [
-        ["identifier", "81.2", "60.2", "45.6", "30.1"], ["metaclass", "70.1", "–", "35.0", "–"],
-    ]  # fmt: skip
+        ["identifier", "81.2", "60.2", "45.6", "30.1"],
+        ["metaclass", "70.1", "–", "35.0", "–"],
+    ]
 
 
 def test_the_attention_figure_is_scaled_to_the_page():
-    source = re.search(
-        r'class="panel figure"><img src="data:image/webp;base64,([^"]*)"', make_page()
-    )
+    pattern = r'class="panel figure"><img src="data:image/webp;base64,([^"]*)"'
+    source = re.search(pattern, make_page())
+
     assert source
     assert Image.open(io.BytesIO(base64.b64decode(source[1]))).size == (2000, 200)
 

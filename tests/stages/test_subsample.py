@@ -9,11 +9,8 @@ from stages.shared.schemas.subsample import Subset
 from stages.subsample import choose, class_sizes, count_images, wanted_sizes
 
 COUNTS = np.array([20, 20, 20, 4])
-ROWS = (
-    pd.DataFrame({"label": np.repeat(range(4), COUNTS)})
-    .sample(frac=1, random_state=0)
-    .reset_index(drop=True)
-)
+ORDERED = pd.DataFrame({"label": np.repeat(range(4), COUNTS)})
+ROWS = ORDERED.sample(frac=1, random_state=0).reset_index(drop=True)
 ROWS.insert(0, "key", [f"{row:08d}" for row in range(len(ROWS))])
 
 
@@ -30,9 +27,8 @@ def test_few_shot_takes_what_a_small_class_has():
 
 
 def test_long_tail_of_equal_classes_follows_eq_4_by_their_index():
-    assert wanted_sizes(np.full(12, 20), subset("long-tail")).tolist() == class_sizes(
-        12, 20, 10, "n-2"
-    )
+    sizes = wanted_sizes(np.full(12, 20), subset("long-tail"))
+    assert sizes.tolist() == class_sizes(12, 20, 10, "n-2")
 
 
 def test_long_tail_starts_at_the_mean_in_the_largest_class():
@@ -49,6 +45,7 @@ def test_long_tail_takes_no_more_than_there_is():
 
 def test_chosen_rows_have_the_sizes_and_stand_in_their_old_order():
     chosen = choose(ROWS, np.array([3, 0, 20, 1]), seed=0)
+
     assert chosen["label"].value_counts().to_dict() == {0: 3, 2: 20, 3: 1}
     assert chosen["key"].is_monotonic_increasing
     assert ROWS.loc[chosen.index].equals(chosen)
@@ -68,14 +65,14 @@ def test_fewer_shots_are_part_of_more():
 def test_a_class_without_an_image_is_named():
     with pytest.raises(BadInput, match="class 'b, c' has no training image"):
         count_images(pd.DataFrame({"label": [0, 2, 0]}), ["a", "b, c", "d"])
-    assert count_images(pd.DataFrame({"label": [0, 2, 0, 1]}), ["a", "b", "c"]).tolist() == [
-        2,
-        1,
-        1,
-    ]
+
+    counts = count_images(pd.DataFrame({"label": [0, 2, 0, 1]}), ["a", "b", "c"])
+    assert counts.tolist() == [2, 1, 1]
 
 
-CUB, FLOWERS = (200, 5994 / 200), (102, 4070 / 102)
+# classes, and training images a class
+CUB = (200, 5994 / 200)
+FLOWERS = (102, 4070 / 102)
 
 
 @pytest.mark.parametrize(
@@ -88,7 +85,9 @@ CUB, FLOWERS = (200, 5994 / 200), (102, 4070 / 102)
 )
 def test_long_tail_totals_are_those_of_table_10(dataset, exponent, totals):
     classes, mean = dataset
-    assert [sum(class_sizes(classes, mean, rho, exponent)) for rho in (100, 50, 20, 10)] == totals
+    tails = [class_sizes(classes, mean, rho, exponent) for rho in (100, 50, 20, 10)]
+
+    assert [sum(sizes) for sizes in tails] == totals
 
 
 def test_sizes_fall_from_the_mean_to_the_mean_over_rho():

@@ -1,4 +1,7 @@
-"""synthesize agrees with diffusers' own pipelines, and its batches, shards, backgrounds and checks do as they say."""
+"""synthesize agrees with diffusers' own pipelines.
+
+Its batches, shards, backgrounds and checks do as they say.
+"""
 
 import io
 
@@ -10,23 +13,19 @@ from diffusers import StableDiffusionImg2ImgPipeline
 from PIL import Image
 
 from stages import synthesize as stage
-from stages.shared.diffusion.attention_maps import prompt_weights
+from stages.shared.diffusion.attention_maps import foreground_masks, prompt_weights
 from stages.shared.diffusion.base_model import load_base
 from stages.shared.diffusion.text import encode_prompts
-from stages.shared.diffusion.translation import buckets, read_plan
+from stages.shared.diffusion.translation import buckets, load_translator, read_plan
+from stages.shared.files import write_csv
 from stages.shared.pretrained.reference import Pretrained
-from stages.shared.schemas.synthesize import Synth, check_mode
-from stages.shared.tables import locate_rows, write_csv
+from stages.shared.schemas.synthesize import Params, Synth, check_mode
+from stages.shared.tables import Table, locate_rows
 from stages.synthesize import keep_background, make_shard, synthesize
 from tests.conftest import PIPELINE
 
 SYNTH = Synth(steps=10, guidance_scale=2.5, resolution=32, batch=32, keep_background=False)
 PROMPTS = ["a photo of a bird on water", "a photo of a bird with red crown", "a photo of land"]
-
-
-class Bar:
-    def update(self, count: int) -> None:
-        pass
 
 
 @pytest.fixture(scope="module")
@@ -48,17 +47,27 @@ def plan_of(sources: list[str], strengths: list[float]) -> pd.DataFrame:
     )
 
 
-def decode(images: list[bytes]) -> np.ndarray:
-    return np.stack([np.asarray(Image.open(io.BytesIO(image)), int) for image in images])
+def decode(image: bytes) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(image)), int)
+
+
+def make_all(pipeline, table, text, words, plan: pd.DataFrame, synth: Synth) -> np.ndarray:
+    """The plan's images in the order of its rows, int (n, side, side, 3)."""
+    encoded: dict[str, bytes] = {}
+    for batch in synthesize(pipeline, table, text, words, plan, synth):
+        encoded |= batch
+
+    return np.stack([decode(encoded[key]) for key in plan["key"]])
 
 
 def test_translation_agrees_with_the_stock_img2img_pipeline(pipeline, table):
     plan = plan_of(["00000000", "00000003", "00000005"], [0.5, 0.7, 0.9])
-    ours = decode(
-        synthesize(pipeline, table, encode_prompts(pipeline, PROMPTS), None, plan, SYNTH, Bar())
-    )
+    text = encode_prompts(pipeline, PROMPTS)
+    ours = make_all(pipeline, table, text, None, plan, SYNTH)
+
     stock = StableDiffusionImg2ImgPipeline(**pipeline.components, requires_safety_checker=False)
     stock.set_progress_bar_config(disable=True)
+
     for row, made in zip(plan.itertuples(), ours, strict=True):
         image = stock(
             PROMPTS[row.target_label], table.image(int(row.source_key)), strength=row.strength,
@@ -70,9 +79,9 @@ def test_translation_agrees_with_the_stock_img2img_pipeline(pipeline, table):
 
 def test_generation_agrees_with_the_stock_text_to_image_pipeline(pipeline, table):
     plan = plan_of(["", "", ""], [1.0, 1.0, 1.0])
-    ours = decode(
-        synthesize(pipeline, table, encode_prompts(pipeline, PROMPTS), None, plan, SYNTH, Bar())
-    )
+    text = encode_prompts(pipeline, PROMPTS)
+    ours = make_all(pipeline, table, text, None, plan, SYNTH)
+
     for row, made in zip(plan.itertuples(), ours, strict=True):
         image = pipeline(
             PROMPTS[row.target_label], height=32, width=32, num_inference_steps=SYNTH.steps,
@@ -83,17 +92,44 @@ def test_generation_agrees_with_the_stock_text_to_image_pipeline(pipeline, table
 
 def test_a_strength_below_one_step_still_takes_one(pipeline, table):
     plan = plan_of(["00000000"], [0.01])
-    images = synthesize(
-        pipeline, table, encode_prompts(pipeline, PROMPTS), None, plan, SYNTH, Bar()
-    )
-    assert decode(images).shape == (1, 32, 32, 3)
+    text = encode_prompts(pipeline, PROMPTS)
+    assert make_all(pipeline, table, text, None, plan, SYNTH).shape == (1, 32, 32, 3)
 
 
 def test_batches_hold_one_strength_and_lose_no_row():
     plan = plan_of([""] * 7, [0.5, 0.9, 0.5, 0.9, 0.5, 0.5, 0.7])
     batches = list(buckets(plan, 3))
+
     assert [sorted(set(batch["strength"])) for batch in batches] == [[0.5], [0.5], [0.7], [0.9]]
     assert sorted(key for batch in batches for key in batch["key"]) == list(plan["key"])
+
+
+def test_every_batch_is_yielded_once(pipeline, table):
+    """Three batches, also of rows that are not in the order of the batches."""
+    plan = plan_of([""] * 5, [0.9, 0.5, 0.9, 0.5, 0.9])
+    synth = SYNTH.model_copy(update={"batch": 2})
+    text = encode_prompts(pipeline, PROMPTS)
+
+    batches = [list(batch) for batch in synthesize(pipeline, table, text, None, plan, synth)]
+    assert batches == [["00000001", "00000003"], ["00000000", "00000002"], ["00000004"]]
+
+
+def test_a_shards_images_lie_in_the_order_of_its_rows(table, classes, tmp_path, monkeypatch):
+    """Rows whose batches, by strength, come in the opposite order; each is the same made alone."""
+    monkeypatch.chdir(tmp_path)  # where no fine-tuned model lies
+    (tmp_path / "result").mkdir()
+    synth = SYNTH.model_copy(update={"batch": 1})
+    params = Params(base=Pretrained(id=PIPELINE, revision=None), synth=synth)
+    plan = plan_of(["00000000", "00000003", "00000005"], [0.9, 0.7, 0.5])
+
+    manifest = stage.make_images(params, plan, table, classes, "none", tmp_path)
+    made = Table(tmp_path / "result", manifest)
+    pipeline, text = load_translator(params.base, classes, "none", 32)
+
+    assert list(manifest["key"]) == list(plan["key"])
+    for row in range(3):
+        alone = make_all(pipeline, table, text, None, plan.iloc[[row]], synth)
+        assert np.array_equal(decode(made.read(row)), alone[0])
 
 
 def test_a_finished_shard_is_not_made_again(tmp_path):
@@ -110,9 +146,9 @@ def test_a_finished_shard_is_not_made_again(tmp_path):
     make_shard(tmp_path, "shard-00000.tar", rows, make)
     assert calls == [2]
     assert (tmp_path / "shard-00000.tar.csv").read_text() == first
-    (
-        tmp_path / "result/shard-00000.tar"
-    ).unlink()  # published by a run that was killed before it could clear up
+
+    # as if it had been published by a run that was killed before it could clear up
+    (tmp_path / "result/shard-00000.tar").unlink()
     make_shard(tmp_path, "shard-00000.tar", rows, make)
     assert calls == [2, 2]
 
@@ -126,24 +162,32 @@ def test_a_plan_that_names_an_unknown_image_is_refused(tmp_path):
 
 @pytest.fixture(scope="module")
 def words(pipeline) -> torch.Tensor:
-    return torch.stack(
-        [prompt_weights(pipeline.tokenizer, prompt, *prompt.split()[-2:]) for prompt in PROMPTS]
-    )
+    weights = []
+    for prompt in PROMPTS:
+        weights.append(prompt_weights(pipeline.tokenizer, prompt, *prompt.split()[-2:]))
+
+    return torch.stack(weights)
 
 
 def test_a_kept_background_is_the_resized_references_to_the_byte(
     pipeline, table, words, monkeypatch
 ):
-    plan, masks = plan_of(["00000000", "00000003", "00000000"], [0.9, 0.9, 0.9]), []
-    text, real = encode_prompts(pipeline, PROMPTS), stage.foreground_masks
-    monkeypatch.setattr(
-        stage, "foreground_masks", lambda *given: masks.append(real(*given)) or masks[0]
-    )
+    plan = plan_of(["00000000", "00000003", "00000000"], [0.9, 0.9, 0.9])
+    text = encode_prompts(pipeline, PROMPTS)
+    masks = []
+
+    def noted(*given):
+        masks.append(foreground_masks(*given))
+        return masks[0]
+
+    monkeypatch.setattr(stage, "foreground_masks", noted)
     synth = SYNTH.model_copy(update={"resolution": 48, "keep_background": True})
-    kept = decode(synthesize(pipeline, table, text, words, plan, synth, Bar()))
-    plain = decode(synthesize(pipeline, table, text, None, plan, synth, Bar()))
+    kept = make_all(pipeline, table, text, words, plan, synth)
+    plain = make_all(pipeline, table, text, None, plan, synth)
+
     resized = [table.image(row).resize((48, 48), Image.Resampling.LANCZOS) for row in (0, 3, 0)]
-    references, inside = np.stack([np.asarray(image, int) for image in resized]), masks[0]
+    references = np.stack([np.asarray(image, int) for image in resized])
+    inside = masks[0]
     assert 0 < inside.mean() < 1
     assert np.array_equal(kept[~inside], references[~inside])
     assert np.array_equal(kept[inside], plain[inside])
@@ -165,5 +209,6 @@ def test_a_background_cannot_be_kept_where_images_come_from_noise():
         SystemExit, match=r"params.yaml: synth.keep_background: mode gen has no reference"
     ):
         check_mode("gen", synth)
+
     check_mode("mix", synth)
     check_mode("gen", SYNTH)

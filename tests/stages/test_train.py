@@ -14,17 +14,19 @@ from safetensors.torch import load_file
 from stages import train
 from stages.shared.classifier import training
 from stages.shared.classifier.networks import build_network, small_resnet
-from stages.shared.classifier.training import answer
+from stages.shared.classifier.training import answer, open_trial
 from stages.shared.errors import BadInput
+from stages.shared.files import write_csv
 from stages.shared.params import leaves, pick
-from stages.shared.tables import read_manifest, write_classes, write_csv
+from stages.shared.tables import read_manifest, write_classes
 from tests.conftest import CLIP
 from tests.support.noise import noise_table
 
 OPTIONS: dict[str, Any] = {
-    "architecture": "small_resnet", "pretrained": False, "resize": 8, "resolution": 8, "padding": 1, "epochs": 3,
-    "batch": 4, "learning_rate": 0.1, "momentum": 0.9, "weight_decay": 0.0005, "schedule": "cosine",
-    "augmentation": "crop", "warmup": 0.1, "label_smoothing": 0.1, "trials": 2,
+    "architecture": "small_resnet", "pretrained": False, "resize": 8, "resolution": 8, "padding": 1,
+    "epochs": 3, "batch": 4, "learning_rate": 0.1, "momentum": 0.9, "weight_decay": 0.0005,
+    "schedule": "cosine", "augmentation": "crop", "warmup": 0.1, "label_smoothing": 0.1,
+    "trials": 2,
 }  # fmt: skip
 UNMIXED = {"mix": "none", "mix_probability": 0.0, "reweight": "none"}
 CUTMIX = {"mix": "cutmix", "mix_probability": 0.5, "reweight": "none"}
@@ -47,28 +49,29 @@ ARMS = [("real", "baseline"), *(("synthetic", arm) for arm in TREE["arms"]["synt
 
 @pytest.fixture
 def world(tmp_path, monkeypatch) -> Path:
-    """A repository with two classes: ten training images, six test images, two ood; of three synthetic, two kept."""
+    """A repository with two classes.
+
+    Ten training images, six test images, two ood; of three synthetic images two are kept.
+    """
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DVC_ROOT", raising=False)
+
     download = Path("data/download")
+    ood = pd.DataFrame({"label": [0, 1], "group": ["landbird_water", "waterbird_land"]})
     noise_table(download / "train", pd.DataFrame({"label": [0, 1] * 5}))
     noise_table(download / "test", pd.DataFrame({"label": [0, 1] * 3}))
-    noise_table(
-        download / "ood",
-        pd.DataFrame({"label": [0, 1], "group": ["landbird_water", "waterbird_land"]}),
-    )
+    noise_table(download / "ood", ood)
     write_classes(download, ["Gull", "Tern"], "bird")
+
     made = pd.DataFrame({"label": [0, 1, 1], "source_label": [1, 0, 0], "target_label": [0, 1, 1]})
     noise_table(Path("data/synthesize"), made.assign(strength=[0.7, 0.7, 0.9]))
-    for name, source, rows in (
-        ("subsample", download / "train", 10),
-        ("filter", Path("data/synthesize"), 2),
-    ):
-        Path("data", name).mkdir()
-        write_csv(Path("data", name) / "manifest.csv", read_manifest(source).head(rows))
+
+    write_csv(Path("data/subsample/manifest.csv"), read_manifest(download / "train"))
+    write_csv(Path("data/filter/manifest.csv"), read_manifest(Path("data/synthesize")).head(2))
     Path("data/method").mkdir()
     Path("data/method/plan.json").write_text('{"mode": "mix", "strength": [0.5, 0.7, 0.9]}')
     write_params()
+
     return tmp_path
 
 
@@ -92,13 +95,26 @@ def load_arm(arm: str) -> tuple[train.SyntheticParams, train.Data]:
     return params, train.load_data(params)
 
 
+def train_teacher(arm: str, seed: int, checkpoint: Path) -> torch.nn.Module:
+    """The network of an arm's teacher, trained to its last epoch."""
+    params, data = load_arm(arm)
+    state = open_trial(params, 2, seed, checkpoint)
+    for _epoch in train.train_teacher(state, params, data, seed, checkpoint):
+        pass
+
+    return state["network"]
+
+
 def labels(data: train.Data) -> np.ndarray:
     assert data.synthetic is not None
     return data.synthetic.labels.numpy()
 
 
 def test_an_arm_reads_gamma_smoothing_and_p_from_its_parameters(world):
-    """s = 0.7 and gamma = 0.5 give the target 0.8367; smoothing 0.1 over two classes leaves 0.9 of it and adds 0.05."""
+    """s = 0.7 and gamma = 0.5 give the target 0.8367.
+
+    Smoothing 0.1 over two classes leaves 0.9 of it and adds 0.05.
+    """
     _, data = load_arm("diffmix")
     assert data.p == 0.5
     assert data.real.labels[0].tolist() == pytest.approx([0.95, 0.05])
@@ -123,13 +139,14 @@ def test_a_gamma_too_few_stops_before_anything_is_trained(world, monkeypatch):
 
 def test_a_teachers_labels_are_its_softmax(world):
     params, data = load_arm("taught")
-    teacher = train.train_teacher(params, data, 5, world / "teacher.pt", lambda epochs: None)
+    teacher = train_teacher("taught", 5, world / "teacher.pt")
     found = labels(train.teach(data, teacher, params.train))
+
     pictures = data.synthetic.pictures  # type: ignore[union-attr]
     with torch.no_grad():
-        powers = np.exp(
-            teacher(torch.stack([pictures[row] for row in range(2)])).numpy().astype(float)
-        )
+        answers = teacher(torch.stack([pictures[row] for row in range(2)]))
+    powers = np.exp(answers.numpy().astype(float))
+
     assert found == pytest.approx(powers / powers.sum(1, keepdims=True), abs=1e-5)
     assert found.sum(1) == pytest.approx([1, 1])
     assert not np.allclose(found, labels(data))
@@ -137,10 +154,9 @@ def test_a_teachers_labels_are_its_softmax(world):
 
 def test_the_teacher_is_the_baseline_arms_classifier_of_the_same_trial(world, monkeypatch):
     published = load_file(run_arm(monkeypatch, "real", "baseline") / "trial-1.safetensors")
-    teacher = train.train_teacher(*load_arm("taught"), 6, world / "teacher.pt", lambda epochs: None)
-    assert all(
-        torch.equal(tensor, published[name]) for name, tensor in train.weights(teacher).items()
-    )
+    teacher = train.weights(train_teacher("taught", 6, world / "teacher.pt"))
+
+    assert all(torch.equal(tensor, published[name]) for name, tensor in teacher.items())
 
 
 def test_clip_labels_are_smoothed_and_sum_to_one(world):
@@ -152,27 +168,23 @@ def test_clip_labels_are_smoothed_and_sum_to_one(world):
 @pytest.mark.parametrize(("group", "arm"), ARMS)
 def test_writes_what_the_contract_says(world, monkeypatch, group, arm):
     output = run_arm(monkeypatch, group, arm)
-    assert list(contents(output)) == [
-        "curves.csv",
-        "predictions.csv",
-        "trial-0.safetensors",
-        "trial-1.safetensors",
-    ]
+    weights = ["trial-0.safetensors", "trial-1.safetensors"]
+    assert list(contents(output)) == ["curves.csv", "predictions.csv", *weights]
+
     rows = pd.read_csv(output / "predictions.csv", dtype={"key": str}, keep_default_na=False)
+    ood = rows.loc[rows["split"] == "ood", "group"].tolist()
     assert list(rows.columns) == ["trial", "split", "key", "label", "predicted", "group"]
     assert rows.groupby(["trial", "split"]).size().tolist() == [2, 6, 2, 6]
-    assert (
-        rows.loc[rows["split"] == "ood", "group"].tolist()
-        == ["landbird_water", "waterbird_land"] * 2
-    )
+    assert ood == ["landbird_water", "waterbird_land"] * 2
     assert set(rows.loc[rows["split"] == "test", "group"]) == {""}
+
     curves = pd.read_csv(output / "curves.csv")
+    epochs = [[trial, epoch] for trial in (0, 1) for epoch in (0, 1, 2)]
     assert list(curves.columns) == ["trial", "epoch", "loss", "accuracy", "learning_rate"]
-    assert curves[["trial", "epoch"]].to_numpy().tolist() == [
-        [t, e] for t in (0, 1) for e in (0, 1, 2)
-    ]
-    assert [path.name for path in Path("metrics/train").iterdir()] == [f"{arm}.json"]
+    assert curves[["trial", "epoch"]].to_numpy().tolist() == epochs
+
     last = json.loads(Path(f"metrics/train/{arm}.json").read_text())
+    assert [path.name for path in Path("metrics/train").iterdir()] == [f"{arm}.json"]
     assert last["loss"] == pytest.approx(curves.loc[curves["epoch"] == 2, "loss"].mean(), abs=1e-4)
     assert not list(Path(".work").rglob("*.pt"))
 
@@ -184,18 +196,22 @@ def test_equal_runs_write_equal_bytes(world, monkeypatch):
 
 @pytest.mark.parametrize(("group", "arm"), ARMS[:2])
 def test_trials_publish_weights_that_differ(world, monkeypatch, group, arm):
-    one, other = (
-        load_file(run_arm(monkeypatch, group, arm) / f"trial-{k}.safetensors") for k in (0, 1)
-    )
+    output = run_arm(monkeypatch, group, arm)
+    one, other = (load_file(output / f"trial-{trial}.safetensors") for trial in (0, 1))
     assert any(not torch.equal(tensor, other[name]) for name, tensor in one.items())
 
 
 @pytest.mark.parametrize("saves", [1, 3, 5, 8, 11])
 def test_an_arm_interrupted_anywhere_publishes_the_same_bytes(world, monkeypatch, saves):
-    """Two trials of teacher and pupil with three epochs each: twelve saves; the run is cut off at one of them."""
+    """Two trials of teacher and pupil with three epochs each: twelve saves.
+
+    The run is cut off at one of them.
+    """
     monkeypatch.setenv("DIFFMIX_CHECKPOINT", "0")
-    unbroken, left = contents(run_arm(monkeypatch, "synthetic", "taught")), [saves]
-    metrics, save = contents(Path("metrics/train")), training.save_state
+    unbroken = contents(run_arm(monkeypatch, "synthetic", "taught"))
+    metrics = contents(Path("metrics/train"))
+    save = training.save_state
+    left = [saves]
 
     def save_and_stop(state, path):
         save(state, path)
@@ -207,6 +223,7 @@ def test_an_arm_interrupted_anywhere_publishes_the_same_bytes(world, monkeypatch
     with pytest.raises(SystemExit, match="130"):
         run_arm(monkeypatch, "synthetic", "taught")
     assert list(Path(".work").rglob("*.pt"))
+
     assert contents(run_arm(monkeypatch, "synthetic", "taught")) == unbroken
     assert contents(Path("metrics/train")) == metrics
     assert left[0] == saves - 12  # what was saved was not trained again
@@ -214,15 +231,13 @@ def test_an_arm_interrupted_anywhere_publishes_the_same_bytes(world, monkeypatch
 
 def test_the_published_weights_make_the_published_predictions(world, monkeypatch):
     output = run_arm(monkeypatch, "real", "baseline")
-    network = small_resnet(2)
-    network.load_state_dict(load_file(output / "trial-1.safetensors"))
-    normalise, params = (
-        build_network("small_resnet", 2, 8, False).children(),
-        train.load_params("real", "baseline"),
-    )
-    again = answer(
-        torch.nn.Sequential(next(normalise), network), train.load_tests(8, 2)["test"], params.train
-    )
+    params = train.load_params("real", "baseline")
+    classifier = small_resnet(2)
+    classifier.load_state_dict(load_file(output / "trial-1.safetensors"))
+    normalise, _classifier = build_network("small_resnet", 2, 8, False).children()
+    network = torch.nn.Sequential(normalise, classifier)
+    again = answer(network, train.load_tests(8, 2)["test"], params.train)
+
     rows = pd.read_csv(output / "predictions.csv")
     expected = rows.loc[(rows["trial"] == 1) & (rows["split"] == "test"), "predicted"].tolist()
     assert again.argmax(1).tolist() == expected
@@ -235,19 +250,20 @@ def test_learns_red_from_blue(world, monkeypatch):
 
 
 def test_a_dataset_without_ood_is_tested_on_test_alone(world, monkeypatch):
-    noise_table(
-        Path("data/download/ood"), pd.DataFrame({"label": [], "group": []}).astype({"label": int})
-    )
+    nothing = pd.DataFrame({"label": [], "group": []}).astype({"label": int})
+    noise_table(Path("data/download/ood"), nothing)
+
     rows = pd.read_csv(run_arm(monkeypatch, "real", "baseline") / "predictions.csv")
     assert set(rows["split"]) == {"test"}
 
 
 def test_an_arms_leaves_are_its_own_and_what_labels_need():
     real = leaves(train.RealParams, {"arm": "arms.real.X"})
-    assert real == [
-        "seed", *(f"train.{name}" for name in OPTIONS), *(f"arms.real.X.{name}" for name in UNMIXED),
-    ]  # fmt: skip
-    assert set(leaves(train.SyntheticParams, {"arm": "arms.real.X"})) - set(real) == {
+    synthetic = leaves(train.SyntheticParams, {"arm": "arms.real.X"})
+    recipe = [f"train.{name}" for name in OPTIONS]
+
+    assert real == ["seed", *recipe, *(f"arms.real.X.{name}" for name in UNMIXED)]
+    assert set(synthetic) - set(real) == {
         "arms.real.X.p", "arms.real.X.labels", "synth.gamma", "clip.id", "clip.revision",
     }  # fmt: skip
 
@@ -271,14 +287,11 @@ def test_refuses_drw_with_a_cosine_in_a_synthetic_arm_too():
 
 
 def test_refuses_negative_gamma():
+    tree = TREE | {"synth": {"gamma": -0.1}}
     with pytest.raises(
         BadInput, match=r"synth\.gamma: must be a number of at least 0, .* \(it is -0\.1\)"
     ):
-        pick(
-            train.SyntheticParams,
-            TREE | {"synth": {"gamma": -0.1}},
-            {"arm": "arms.synthetic.diffmix"},
-        )
+        pick(train.SyntheticParams, tree, {"arm": "arms.synthetic.diffmix"})
 
 
 @pytest.mark.parametrize("arguments", [(), ("real",), ("unreal", "baseline")])
@@ -291,8 +304,6 @@ def test_refuses_arguments_that_name_no_arm(world, monkeypatch, capsys, argument
 @pytest.mark.parametrize("arguments", [("real", "diffmix"), ("synthetic", "nosuch")])
 def test_refuses_an_unknown_arm_and_names_those_there_are(world, monkeypatch, arguments):
     monkeypatch.setattr("sys.argv", ["train", *arguments])
-    with pytest.raises(
-        BadInput,
-        match=r"it has real baseline, synthetic clipped, synthetic diffmix, synthetic taught$",
-    ):
+    known = "real baseline, synthetic clipped, synthetic diffmix, synthetic taught"
+    with pytest.raises(BadInput, match=f"it has {known}$"):
         train.main()

@@ -1,4 +1,7 @@
-"""Soft labels: how much of each class a synthetic image is (Eq. 3, or as CLIP sees it), and label smoothing on top."""
+"""Soft labels: each class's share of a synthetic image (Eq. 3, or as CLIP sees it).
+
+Label smoothing comes on top.
+"""
 
 import numpy as np
 import pandas as pd
@@ -17,7 +20,7 @@ def one_hot(labels: Tensor, classes: int) -> Tensor:
 
 
 def target_labels(rows: pd.DataFrame, classes: int) -> Tensor:
-    """All of the target's class, (n, classes)."""
+    """One-hot labels of the images' target classes, (n, classes)."""
     return one_hot(torch.tensor(rows["target_label"].to_numpy()), classes)
 
 
@@ -26,32 +29,29 @@ def soft_labels(
 ) -> Tensor:
     """Eq. 3, (n, classes): (1 - s^gamma) of the source's class and s^gamma of the target's.
 
-    An image without a reference has source -1, and is all target. A list of gammas has one for each of `strengths`.
+    An image without a reference has source -1, and its label is all target. A list of gammas has
+    one for each of `strengths`.
     """
     share = torch.tensor(target_share(rows, gamma, strengths)).float()[:, None]
     source = np.where(rows["source_label"] < 0, rows["target_label"], rows["source_label"])
-    return (1 - share) * one_hot(torch.tensor(source), classes) + share * target_labels(
-        rows, classes
-    )
+    of_source = one_hot(torch.tensor(source), classes)
+    return (1 - share) * of_source + share * target_labels(rows, classes)
 
 
 def clip_labels(images: Table, real: Table, classes: int, clip: Pretrained) -> Tensor:
-    """The softmax of CLIP's scaled similarity between each image and the classes' prototypes, (n, classes).
+    """The softmax of CLIP's scaled similarity of each image and each prototype, (n, classes).
 
     A prototype is the direction of the class's real training images.
     """
-    from stages.shared.pretrained.clip import (  # here: no other label needs transformers
-        image_features,
-        load_clip,
-        logits,
-        prototypes,
-    )
+    # Imported here because no other label needs transformers.
+    from stages.shared.pretrained.clip import image_features, load_clip, logits, prototypes
 
     model, processor = load_clip(clip)
-    directions = prototypes(
-        image_features(real, model, processor), real.rows["label"].tolist(), classes
-    )
-    return logits(image_features(images, model, processor), directions, model).softmax(1)
+    real_features = image_features(real, model, processor)
+    directions = prototypes(real_features, real.rows["label"].tolist(), classes)
+    features = image_features(images, model, processor)
+
+    return logits(features, directions, model).softmax(1)
 
 
 def smooth(labels: Tensor, smoothing: float) -> Tensor:

@@ -13,30 +13,42 @@ MIXERS = {"cutmix": CutMix, "mixup": MixUp}
 
 
 def mix_probability(mix: Mix, probability: float, epoch: int, epochs: int) -> float:
-    """How likely a batch of this epoch (from 0) is mixed."""
+    """The probability that a batch of this epoch (from 0) is mixed."""
     resting = mix == "cmo" and not CMO_REST < epoch < epochs - CMO_REST
     return 0.0 if mix == "none" or resting else probability
 
 
 def inverse_shares(labels: np.ndarray) -> np.ndarray:
-    """How likely CMO draws each row: each class alike, and in a class each row alike (weights 1 / n_class)."""
+    """The probability that CMO draws each row, (rows,).
+
+    It is proportional to 1 / n_class: classes are equally likely, and so are the rows of a class.
+    """
     weights = 1 / np.bincount(labels)[labels]
     return weights / weights.sum()
 
 
 def paste_box(height: int, width: int, kept: float, y: int, x: int) -> tuple[slice, slice]:
-    """CutMix's box (Yun et al., 2019): 1 - `kept` of the image around the centre (y, x), less what hangs over."""
+    """CutMix's box (Yun et al., 2019), as its rows and its columns.
+
+    It covers 1 - `kept` of the image's area around the centre (y, x), and is cut at the edges.
+    """
     ratio = math.sqrt(1 - kept)
-    up, aside = int(height * ratio) // 2, int(width * ratio) // 2
-    return slice(max(y - up, 0), min(y + up, height)), slice(
-        max(x - aside, 0), min(x + aside, width)
-    )
+    half_height = int(height * ratio) // 2
+    half_width = int(width * ratio) // 2
+
+    rows = slice(max(y - half_height, 0), min(y + half_height, height))
+    columns = slice(max(x - half_width, 0), min(x + half_width, width))
+
+    return rows, columns
 
 
 def paste(
     images: Tensor, labels: Tensor, patches: Tensor, patch_labels: Tensor, box: tuple[slice, slice]
 ) -> tuple[Tensor, Tensor]:
-    """The box of each of `patches` on each of `images` (n, 3, height, width); labels by the pasted area, exactly."""
+    """Paste the box of each of `patches` on each of `images` (n, 3, height, width).
+
+    The labels are mixed by the area that is pasted, exactly.
+    """
     pasted = images.clone()
     pasted[..., *box] = patches[..., *box]
     area = patches[0, 0, *box].numel() / patches[0, 0].numel()
@@ -44,16 +56,23 @@ def paste(
 
 
 def mix_batch(images: Tensor, labels: Tensor, mix: Mix, seed: int) -> tuple[Tensor, Tensor]:
-    """torchvision's CutMix or MixUp, or CMO (Park et al., 2022), all with Beta(1, 1) and for soft labels.
+    """torchvision's CutMix or MixUp, or CMO (Park et al., 2022), with Beta(1, 1) and soft labels.
 
-    For CMO the batch's second half are the patches that its first half, which comes back, takes a piece of.
+    For CMO the batch's second half are the patches, of which each image of the first half gets a
+    piece; only the first half comes back.
     """
     if mix != "cmo":
         torch.manual_seed(seed)
         return MIXERS[mix](num_classes=labels.shape[1])(images, labels)
-    random, (height, width) = np.random.default_rng(seed), images.shape[-2:]
-    box = paste_box(
-        height, width, random.beta(1, 1), int(random.integers(height)), int(random.integers(width))
-    )
-    (images, patches), (labels, patch_labels) = images.chunk(2), labels.chunk(2)
+
+    random = np.random.default_rng(seed)
+    height, width = images.shape[-2:]
+    kept = random.beta(1, 1)
+    y = int(random.integers(height))
+    x = int(random.integers(width))
+    box = paste_box(height, width, kept, y, x)
+
+    images, patches = images.chunk(2)
+    labels, patch_labels = labels.chunk(2)
+
     return paste(images, labels, patches, patch_labels, box)

@@ -22,18 +22,18 @@ PRETRAINED: dict[Architecture, WeightsEnum] = {
     "resnet50": ResNet50_Weights.IMAGENET1K_V1,
     "vit_b_16": ViT_B_16_Weights.IMAGENET1K_SWAG_E2E_V1,
 }
-MEAN, DEVIATION = (
-    (0.485, 0.456, 0.406),
-    (0.229, 0.224, 0.225),
-)  # ImageNet's, which all of torchvision's weights expect
+# ImageNet's, which all of torchvision's weights expect.
+MEAN = (0.485, 0.456, 0.406)
+DEVIATION = (0.229, 0.224, 0.225)
 
 
 def build_network(
     architecture: Architecture, classes: int, resolution: int, pretrained: bool
 ) -> nn.Module:
-    """A classifier of `classes` for square images, channels last; its head is new even where the rest is pretrained.
+    """A classifier of `classes` for square images, in memory format channels last.
 
-    Pretrained weights are those of the official code: IMAGENET1K_V1 of the ResNets, IMAGENET1K_SWAG_E2E_V1 of ViT-B/16.
+    Its head is new even where the rest is pretrained. Pretrained weights are those of the official
+    code: IMAGENET1K_V1 of the ResNets, IMAGENET1K_SWAG_E2E_V1 of ViT-B/16.
     """
     builders: dict[Architecture, Callable[[], nn.Module]] = {
         "small_resnet": lambda: small_resnet(classes),
@@ -42,26 +42,32 @@ def build_network(
         "vit_b_16": lambda: vit_b_16(image_size=resolution),
     }
     classifier = builders[architecture]()
+
     if architecture in PRETRAINED:
         if pretrained:
             classifier.load_state_dict(load_weights(PRETRAINED[architecture]))
         replace_head(classifier, classes)
+
     network = nn.Sequential(Normalise(), classifier)
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 class Normalise(nn.Module):
-    """Pixels of 0 to 255 to ImageNet's scale, on the network's device: bytes travel, floats do not."""
+    """Normalises pixels of 0 to 255 by ImageNet's mean and deviation.
+
+    It is a layer of the network, so that bytes and not floats are sent to the device.
+    """
 
     mean: Tensor
     deviation: Tensor
 
     def __init__(self):
         super().__init__()
-        self.register_buffer("mean", 255 * torch.tensor(MEAN).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer(
-            "deviation", 255 * torch.tensor(DEVIATION).view(1, 3, 1, 1), persistent=False
-        )
+
+        mean = 255 * torch.tensor(MEAN).view(1, 3, 1, 1)
+        deviation = 255 * torch.tensor(DEVIATION).view(1, 3, 1, 1)
+        self.register_buffer("mean", mean, persistent=False)
+        self.register_buffer("deviation", deviation, persistent=False)
 
     def forward(self, pixels: Tensor) -> Tensor:
         scaled = (pixels.float() - self.mean) / self.deviation
@@ -69,7 +75,10 @@ class Normalise(nn.Module):
 
 
 def small_resnet(classes: int) -> nn.Module:
-    """Three stages of 16, 32 and 64 channels at full, half and quarter size: 0.08 M parameters, for 32 to 64 pixels."""
+    """Stages of 16, 32 and 64 channels at full, half and quarter size, for 32 to 64 pixels.
+
+    It has 0.08 M parameters.
+    """
     return nn.Sequential(
         conv3x3(3, 16),
         nn.BatchNorm2d(16),
@@ -88,11 +97,15 @@ def _down(channels: int, wider: int) -> BasicBlock:
 
 
 def load_weights(weights: WeightsEnum) -> dict[str, Tensor]:
-    """torchvision's, from its cache or its host: the file's hash is checked, and nothing in it is run."""
-    return weights.get_state_dict(progress=True, check_hash=True, weights_only=True)  # type: ignore[return-value]
+    """torchvision's weights, from its cache or its host.
+
+    The file's hash is checked, and nothing in the file is run.
+    """
+    state = weights.get_state_dict(progress=True, check_hash=True, weights_only=True)
+    return state  # type: ignore[return-value]
 
 
 def replace_head(network: nn.Module, classes: int) -> None:
-    """A new last layer, for `classes`."""
+    """Give the network a new last layer, for `classes`."""
     holder, name = (network, "fc") if hasattr(network, "fc") else (network.heads, "head")
     setattr(holder, name, nn.Linear(getattr(holder, name).in_features, classes))

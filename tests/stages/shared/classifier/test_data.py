@@ -39,9 +39,9 @@ def pools(tmp_path) -> tuple[Pool, Pool]:
     real = noise_table(tmp_path / "real", pd.DataFrame({"label": labels}))
     synthetic = noise_table(tmp_path / "synthetic", pd.DataFrame({"label": [1, 1, 1]}))
     soft = torch.tensor([[0.25, 0.75]] * 3)
-    return Pool(Pictures(real, 8), one_hot(torch.tensor(labels), 2)), synthetic_pool(
-        synthetic, soft, 8, 0.0
-    )
+
+    real_images = Pool(Pictures(real, 8), one_hot(torch.tensor(labels), 2))
+    return real_images, synthetic_pool(synthetic, soft, 8, 0.0)
 
 
 def draw(data: Data, seed: int = 0, epoch: int = 0, probability: float = 0.0) -> Draws:
@@ -49,17 +49,20 @@ def draw(data: Data, seed: int = 0, epoch: int = 0, probability: float = 0.0) ->
 
 
 @pytest.mark.parametrize(("p", "low", "high"), [(0.0, 0, 0), (0.5, 70, 130), (1.0, ROWS, ROWS)])
-def test_synthetic_images_take_the_place_of_a_share_p(pools, p, low, high):
+def test_synthetic_images_replace_a_share_p_of_the_real_ones(pools, p, low, high):
     draws = draw(Data(*pools, p))
+
     assert low <= (draws.synthetic >= 0).sum() <= high
     assert sorted(draws.real[:ROWS]) == list(range(ROWS))  # the epoch is as long as the real table
     assert set(draws.synthetic) <= {-1, 0, 1, 2}
 
 
 def test_patches_are_real_and_of_each_class_alike(pools):
-    """Of 200 patches with classes 0 and 1 at even odds, 100 are of class 1, which a fifth of the images are."""
+    """A fifth of the images are of class 1, but half of the patches are."""
     data = Data(*pools, 1.0)
+
     patches = np.concatenate([draw(data, epoch=epoch).real[ROWS:] for epoch in range(20)])
+
     assert np.mean(data.real_classes()[patches]) == pytest.approx(0.5, abs=0.03)
     assert len(set(patches)) == ROWS
     assert set(draw(data).synthetic[ROWS:]) == {-1}
@@ -67,13 +70,16 @@ def test_patches_are_real_and_of_each_class_alike(pools):
 
 def test_epochs_differ_and_repeat(pools):
     data = Data(*pools, 0.5)
-    first, again, next_one = (draw(data, 3, epoch, probability=0.5) for epoch in (0, 0, 1))
+
+    first, again, following = (draw(data, 3, epoch, probability=0.5) for epoch in (0, 0, 1))
+
     assert all((a == b).all() for a, b in zip(first, again, strict=True))
-    assert all((a != b).any() for a, b in zip(first, next_one, strict=True))
+    assert all((a != b).any() for a, b in zip(first, following, strict=True))
 
 
 def test_a_share_of_the_batches_is_mixed(pools):
     drawn = [draw_epoch(seed, 0, Data(pools[0]), 10, 0.3).mix_seed for seed in range(50)]
+
     assert np.mean(np.concatenate(drawn) >= 0) == pytest.approx(0.3, abs=0.06)
     assert (draw_epoch(0, 0, Data(pools[0]), 10, 0.0).mix_seed == -1).all()
 
@@ -86,34 +92,40 @@ def test_mixed_batches_bring_as_many_patches(pools):
 def epoch_of(
     data: Data, real: list[int], synthetic: list[int], augment: v2.Transform, seed: int = 0
 ) -> Epoch:
-    return Epoch(
-        data,
-        Draws(np.array(real), np.array(synthetic), np.full(len(real), seed), np.array([-1])),
-        augment,
-    )
+    draws = Draws(np.array(real), np.array(synthetic), np.full(len(real), seed), np.array([-1]))
+    return Epoch(data, draws, augment)
 
 
 def test_a_replaced_position_gives_the_synthetic_image_and_its_soft_label(pools):
     epoch = epoch_of(Data(*pools, 0.5), [5, 6], [2, -1], v2.Identity())
+
     image, label = epoch[0]
     assert torch.equal(image, pools[1].pictures[2])
     assert label.tolist() == [0.25, 0.75]
+
     image, label = epoch[1]
     assert torch.equal(image, pools[0].pictures[6])
     assert label.tolist() == [1, 0]
 
 
 def test_crops_out_of_the_padded_image_and_flips(pools):
-    """The image is one of the 5 x 5 crops of 8 of 12 pixels, or its mirror image; seeds find many of the fifty."""
-    data, augment, found = Data(pools[0]), augmenter("crop", 8, padding=2), set()
+    """The image is one of the 5 x 5 crops of 8 of 12 pixels, or its mirror image.
+
+    A hundred seeds find many of the fifty.
+    """
+    data = Data(pools[0])
+    augment = augmenter("crop", 8, padding=2)
     padded = np.pad(pools[0].pictures[3].numpy(), ((0, 0), (2, 2), (2, 2)))
     crops = {
         padded[:, top : top + 8, left : left + 8][:, :, ::step].tobytes(): (top, left, step)
         for top in range(5) for left in range(5) for step in (1, -1)
     }  # fmt: skip
+
+    found = set()
     for seed in range(100):
         image, _ = epoch_of(data, [3], [-1], augment, seed)[0]
         found.add(crops[image.numpy().tobytes()])
+
     assert len(found) > 35
 
 
@@ -121,7 +133,9 @@ def test_crops_out_of_the_padded_image_and_flips(pools):
 def test_the_augmentation_is_its_positions_seeds(pools, augmentation):
     epoch = epoch_of(Data(pools[0]), [3, 3, 3], [-1] * 3, augmenter(augmentation, 8, padding=4))
     epoch.draws.seed[:] = [1, 2, 1]
+
     first, other, again = (epoch[position][0] for position in range(3))
+
     assert first.shape == (3, 8, 8)
     assert first.dtype == torch.uint8
     assert torch.equal(first, again)
@@ -135,16 +149,19 @@ def test_the_resized_crop_is_torchvisions_recipe_on_a_pillow_image(pools):
     )
     torch.manual_seed(7)
     expected = recipe(Image.fromarray(picture.permute(1, 2, 0).numpy()))
-    image, _ = epoch_of(Data(pools[0]), [3], [-1], augmenter("resized-crop", 6, padding=0), seed=7)[
-        0
-    ]
+
+    augment = augmenter("resized-crop", 6, padding=0)
+    image, _ = epoch_of(Data(pools[0]), [3], [-1], augment, seed=7)[0]
+
     assert (image.permute(1, 2, 0).numpy() == np.asarray(expected)).all()
 
 
 def test_resizes_to_a_square(tmp_path):
     wide = Image.new("RGB", (20, 10), (10, 20, 30))
     write_table(tmp_path, [encode_png(wide)], pd.DataFrame({"label": [0]}))
+
     picture = Pictures(Table(tmp_path), 8)[0]
+
     assert picture.shape == (3, 8, 8)
     assert picture[:, 4, 4].tolist() == [10, 20, 30]
 
@@ -152,9 +169,11 @@ def test_resizes_to_a_square(tmp_path):
 def test_what_fits_is_decoded_once_and_all_else_when_asked_for(tmp_path, monkeypatch):
     images = [encode_png(Image.new("RGB", (130, 130), colour)) for colour in ("red", "blue")]
     write_table(tmp_path, images, pd.DataFrame({"label": [0, 1]}))
+
     kept = Pictures(Table(tmp_path), 130)
     monkeypatch.setattr(training_data, "KEPT", 2 * 3 * 130**2 - 1)
     read = Pictures(Table(tmp_path), 130)
+
     assert kept.kept is not None
     assert read.kept is None
     assert all(torch.equal(kept[row], read[row]) for row in range(2))
@@ -183,11 +202,14 @@ def test_labels_are_smoothed(pools):
 def test_refuses_a_class_without_image(tmp_path):
     classes = pd.DataFrame({"index": [0, 1, 2], "name": ["Gull", "Tern", "Auk, Little"]})
     table = noise_table(tmp_path, pd.DataFrame({"label": [0, 1]}))
+
     with pytest.raises(BadInput, match="class 'Auk, Little' has no training image"):
         real_pool(table, classes, 8, 0.0)
 
 
 def test_refuses_an_empty_synthetic_table(tmp_path: Path):
     table = noise_table(tmp_path, pd.DataFrame({"label": [0]}))
+    empty = Table(tmp_path, table.rows.iloc[:0])
+
     with pytest.raises(BadInput, match="no synthetic image is left"):
-        synthetic_pool(Table(tmp_path, table.rows.iloc[:0]), torch.empty(0, 2), 8, 0.0)
+        synthetic_pool(empty, torch.empty(0, 2), 8, 0.0)

@@ -42,7 +42,9 @@ def test_an_image_without_reference_is_all_target():
 
 def test_rows_do_not_mix_and_each_strength_takes_its_gamma():
     rows = table_of([0, 1], [1, 2], [0.81, 0.25])
+
     labels = soft_labels(rows, [1.0, 0.5], [0.25, 0.81], 3)  # 0.81^0.5 = 0.9, 0.25^1 = 0.25
+
     torch.testing.assert_close(labels, torch.tensor([[0.1, 0.9, 0.0], [0.0, 0.75, 0.25]]))
 
 
@@ -52,39 +54,45 @@ def test_a_gamma_too_few_is_refused():
 
 
 def test_target_labels_leave_the_source_out():
-    assert target_labels(table_of([0, 1], [1, 2], [0.25, 0.81]), 3).tolist() == [
-        [0, 1, 0],
-        [0, 0, 1],
-    ]
+    labels = target_labels(table_of([0, 1], [1, 2], [0.25, 0.81]), 3)
+
+    assert labels.tolist() == [[0, 1, 0], [0, 0, 1]]
 
 
 @pytest.fixture
 def embeddings(table) -> tuple[np.ndarray, float]:
-    """The six birds as transformers' own forward pass sees them, of unit length, and CLIP's scale."""
-    model, processor = (
-        CLIPModel.from_pretrained(CLIP, dtype=torch.float32),
-        CLIPProcessor.from_pretrained(CLIP),
-    )
+    """The six birds' embeddings, of unit length, and CLIP's scale.
+
+    By transformers' own forward pass.
+    """
+    model = CLIPModel.from_pretrained(CLIP, dtype=torch.float32)
+    processor = CLIPProcessor.from_pretrained(CLIP)
     images = [table.image(row) for row in range(len(table))]
+    inputs = processor(text=["a bird"], images=images, return_tensors="pt")
+
     with torch.no_grad():
-        seen = model(
-            **processor(text=["a bird"], images=images, return_tensors="pt")
-        ).image_embeds.numpy()
-        return seen / np.linalg.norm(seen, axis=1, keepdims=True), float(model.logit_scale.exp())
+        found = model(**inputs).image_embeds.numpy()
+        return found / np.linalg.norm(found, axis=1, keepdims=True), float(model.logit_scale.exp())
 
 
 def test_clip_labels_are_the_softmax_over_the_classes_prototypes(table, embeddings):
     """Real: the first five birds of classes 0, 0, 1, 1, 2; to be labelled: all but the first."""
-    seen, scale = embeddings
-    real, made = Table(table.folder, table.rows.iloc[:5]), Table(table.folder, table.rows.iloc[1:])
-    means = np.stack([seen[0] + seen[1], seen[2] + seen[3], seen[4]])
-    powers = np.exp(scale * seen[1:] @ (means / np.linalg.norm(means, axis=1, keepdims=True)).T)
-    labels = clip_labels(made, real, 3, Pretrained(id=CLIP, revision=None)).numpy()
+    features, scale = embeddings
+    real = Table(table.folder, table.rows.iloc[:5])
+    synthetic = Table(table.folder, table.rows.iloc[1:])
+
+    sums = np.stack([features[0] + features[1], features[2] + features[3], features[4]])
+    directions = sums / np.linalg.norm(sums, axis=1, keepdims=True)
+    powers = np.exp(scale * features[1:] @ directions.T)
+
+    labels = clip_labels(synthetic, real, 3, Pretrained(id=CLIP, revision=None)).numpy()
+
     assert labels == pytest.approx(powers / powers.sum(1, keepdims=True), abs=1e-4)
     assert labels.argmax(1).tolist() == [0, 1, 1, 2, 2]
 
 
 def test_smoothing_by_hand():
     smoothed = smooth(torch.tensor([[0.16, 0.84, 0.0, 0.0]]), 0.1)  # 0.9 of each, and 0.1 / 4 more
+
     torch.testing.assert_close(smoothed, torch.tensor([[0.169, 0.781, 0.025, 0.025]]))
     assert float(smoothed.sum()) == pytest.approx(1)

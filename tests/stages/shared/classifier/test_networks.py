@@ -14,6 +14,7 @@ from stages.shared.classifier.networks import DEVIATION, MEAN, Normalise, build_
 def test_answers_one_number_a_class(architecture, resolution):
     network = build_network(architecture, 7, resolution, pretrained=False).eval()
     pixels = torch.zeros(2, 3, resolution, resolution, dtype=torch.uint8)
+
     with torch.inference_mode():
         assert network(pixels).shape == (2, 7)
 

@@ -31,17 +31,10 @@ def test_without_warm_up_the_rate_starts_at_the_top(schedule):
 @pytest.mark.parametrize(
     ("epoch", "factor"),
     [
-        (0, 0.2),
-        (3, 0.8),
-        (4, 1),
-        (5, 1),
-        (159, 1),
-        (160, 0.01),
-        (179, 0.01),
-        (180, 0.0001),
-        (199, 0.0001),
+        (0, 0.2), (3, 0.8), (4, 1), (5, 1), (159, 1),
+        (160, 0.01), (179, 0.01), (180, 0.0001), (199, 0.0001),
     ],
-)
+)  # fmt: skip
 def test_the_steps_of_200_epochs_with_five_of_warm_up(epoch, factor):
     assert step_factor(epoch, 200, 0.025) == pytest.approx(factor)
 
@@ -49,13 +42,18 @@ def test_the_steps_of_200_epochs_with_five_of_warm_up(epoch, factor):
 def test_the_step_schedule_moves_from_epoch_to_epoch_and_the_cosine_in_between():
     steps = [rate_factor("step", 0.2, step, 3, 10) for step in range(9)]
     assert steps == [0.5, 0.5, 0.5, 1, 1, 1, 1, 1, 1]
+
     rises = [rate_factor("cosine", 0.2, step, 3, 10) for step in range(6)]
     assert rises == pytest.approx([1 / 6, 2 / 6, 3 / 6, 4 / 6, 5 / 6, 1])
 
 
 def test_deferred_weights_by_hand():
-    """n = 20 and 1: (1 - b) / (1 - b^n) is 0.0500475 and 1, of a sum of 2 0.0953243 and 1.9046757."""
+    """For n = 20 and 1, (1 - b) / (1 - b^n) is 0.0500475 and 1.
+
+    Scaled to a sum of 2, that is 0.0953243 and 1.9046757.
+    """
     weights = drw_weights(np.array([20, 1]), epoch=8, epochs=10)
+
     assert weights is not None
     assert weights.tolist() == pytest.approx([0.0953243, 1.9046757], abs=1e-6)
 
@@ -63,10 +61,10 @@ def test_deferred_weights_by_hand():
 @pytest.mark.parametrize(("epochs", "first"), [(5, 4), (9, 8), (10, 8), (200, 160)])
 def test_weights_set_in_with_the_first_milestone(epochs, first):
     sizes = np.array([3, 1])
-    assert (
-        next(epoch for epoch in range(epochs) if drw_weights(sizes, epoch, epochs) is not None)
-        == first
-    )
+
+    weighted = [epoch for epoch in range(epochs) if drw_weights(sizes, epoch, epochs) is not None]
+
+    assert weighted[0] == first
     assert step_factor(first - 1, epochs, 0.0) == 1
     assert step_factor(first, epochs, 0.0) == 0.01
 
@@ -80,18 +78,27 @@ def outputs() -> torch.Tensor:
 def test_the_loss_is_torchs_for_hard_labels(outputs, weights):
     labels = torch.tensor([0, 2, 1, 1, 0, 2])
     expected = F.cross_entropy(outputs, labels, weight=weights)
-    torch.testing.assert_close(cross_entropy(outputs, one_hot(labels, 3), weights), expected)
+
+    found = cross_entropy(outputs, one_hot(labels, 3), weights)
+
+    torch.testing.assert_close(found, expected)
 
 
 def test_even_weights_change_nothing_for_soft_labels(outputs):
     labels = torch.rand(6, 3, generator=torch.Generator().manual_seed(1)).softmax(1)
-    torch.testing.assert_close(
-        cross_entropy(outputs, labels, torch.ones(3)), F.cross_entropy(outputs, labels)
-    )
+
+    found = cross_entropy(outputs, labels, torch.ones(3))
+
+    torch.testing.assert_close(found, F.cross_entropy(outputs, labels))
 
 
 def test_a_soft_labels_shares_count_by_their_classes_weights():
-    """Answers of 1/4 and 3/4, a label of two halves, weights 1 and 3: (0.5 log 4 + 1.5 log 4/3) / 2."""
+    """Answers of 1/4 and 3/4, a label of 1/2 and 1/2, weights of 1 and 3.
+
+    The loss is (0.5 log 4 + 1.5 log 4/3) / 2.
+    """
     outputs = torch.tensor([[0.25, 0.75]]).log()
+
     loss = cross_entropy(outputs, torch.tensor([[0.5, 0.5]]), torch.tensor([1.0, 3.0]))
+
     assert float(loss) == pytest.approx((0.5 * np.log(4) + 1.5 * np.log(4 / 3)) / 2)

@@ -18,23 +18,24 @@ def test_one_gamma_is_the_exponent_of_all(gamma, weight):
 
 
 def test_each_strength_has_its_own_gamma_in_ascending_order():
-    assert target_weight(np.array([0.81, 0.25, 0.9, 0.25]), [1.0, 0.5, 0.0], STRENGTHS).tolist() == [
-        pytest.approx(0.9), 0.25, 1.0, 0.25,
-    ]  # fmt: skip
+    weights = target_weight(np.array([0.81, 0.25, 0.9, 0.25]), [1.0, 0.5, 0.0], STRENGTHS)
+
+    assert weights.tolist() == [pytest.approx(0.9), 0.25, 1.0, 0.25]
     assert target_weight(0.81, [1.0, 0.5, 0.0], STRENGTHS) == pytest.approx(0.9)
 
 
 @pytest.mark.parametrize("gamma", [[0.5], [0.1, 0.2, 0.3, 0.4]])
 def test_a_list_that_does_not_fit_names_the_strengths(gamma):
-    message = (
-        rf"params.yaml: synth.gamma: has {len(gamma)} numbers for 3 strengths \(0.25, 0.81, 0.9\)"
-    )
+    count = len(gamma)
+    message = rf"params.yaml: synth.gamma: has {count} numbers for 3 strengths \(0.25, 0.81, 0.9\)"
+
     with pytest.raises(BadInput, match=message):
         target_weight(np.array(STRENGTHS), gamma, STRENGTHS * 2)
 
 
 def test_a_strength_without_an_image_keeps_its_gamma():
     rows = pd.DataFrame({"source_label": [0, 0], "target_label": [1, 1], "strength": [0.5, 0.9]})
+
     assert target_share(rows, [2.0, 7.0, 1.0], [0.5, 0.7, 0.9]).tolist() == [0.25, 0.9]
 
 
@@ -43,6 +44,7 @@ def test_a_strength_without_an_image_keeps_its_gamma():
 )
 def test_only_another_classs_reference_shares_the_label(source, target, expected):
     rows = pd.DataFrame({"source_label": [source], "target_label": [target], "strength": [0.5]})
+
     assert target_share(rows, 2.0, [0.5]).tolist() == [expected]
 
 
