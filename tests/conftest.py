@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-# before torch is imported: the workers of a test run share the cores
+# Set before torch is imported: the workers of a test run share the cores.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import numpy as np
@@ -38,7 +38,7 @@ def no_child_is_left() -> Iterator[None]:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """The end of what workers have left that died themselves: theirs are called gw0, gw1, …"""
+    """End the children of workers that have died themselves; workers are called gw0, gw1, …"""
     shares_work = session.config.getoption("numprocesses", None) and WORKER == "main"
     end_children(RUN, "gw" if shares_work else WORKER)
 
@@ -47,13 +47,13 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 def table(tmp_path: Path) -> Table:
     """Six rendered birds of three species, two each."""
     labels = [0, 0, 1, 1, 2, 2]
-    birds = [
-        render(SPECIES[label].bird, "water", np.random.default_rng(row), 32)[0]
-        for row, label in enumerate(labels)
-    ]
 
-    images = [encode_png(Image.fromarray(bird)) for bird in birds]
+    images = []
+    for row, label in enumerate(labels):
+        bird, *_ = render(SPECIES[label].bird, "water", np.random.default_rng(row), 32)
+        images.append(encode_png(Image.fromarray(bird)))
     write_table(tmp_path / "train", images, pd.DataFrame({"label": labels}))
+
     return Table(tmp_path / "train")
 
 

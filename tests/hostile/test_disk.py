@@ -37,20 +37,21 @@ def make(part: pd.DataFrame) -> list[bytes]:
 
 
 def run_out_of_space() -> None:
-    with work_folder("synthesize", "mark") as work:
+    with work_folder("synthesize", "key") as work:
         (work / "result").mkdir()
         make_shard(work, "shard-00000.tar", rows(0), make)
+
         (work / "shard-00001.tar.new").symlink_to(FULL)
         make_shard(work, "shard-00001.tar", rows(3), make)
 
 
 @needs_full
 def test_a_disk_that_fills_up_in_a_shard_keeps_the_shards_before_it():
-    with pytest.raises(
-        BadInput, match=r"no space left on device; fix that and run again: what is finished is kept"
-    ):
+    message = "no space left on device; fix that and run again: what is finished is kept"
+    with pytest.raises(BadInput, match=message):
         run_out_of_space()
-    with work_folder("synthesize", "mark") as work:
+
+    with work_folder("synthesize", "key") as work:
         assert (work / "shard-00000.tar.csv").exists()
         assert not (work / "shard-00001.tar.csv").exists()
         assert not (work / "result/shard-00001.tar").exists()
@@ -70,7 +71,7 @@ def write_checkpoint(path: Path) -> None:
 
 
 def write_in_vain(write: Callable[[Path], None]) -> None:
-    with work_folder("train", "mark") as work:
+    with work_folder("train", "key") as work:
         (work / "out").symlink_to(FULL)
         write(work / "out")
 
@@ -80,16 +81,18 @@ def write_in_vain(write: Callable[[Path], None]) -> None:
 def test_whatever_is_written_a_full_disk_is_one_line(write):
     with pytest.raises(BadInput, match="no space left on device") as error:
         write_in_vain(write)
+
     assert len(str(error.value).splitlines()) == 1
 
 
 @contextmanager
 def without_rights(folder: Path) -> Iterator[None]:
-    """Root may write everywhere, so that it has to be somebody else."""
+    """The folder is read-only; root, who may write everywhere, is somebody else meanwhile."""
     folder.chmod(0o555)
     root = os.geteuid() == 0
     if root:
         os.seteuid(NOBODY)
+
     try:
         yield
     finally:
@@ -100,10 +103,11 @@ def without_rights(folder: Path) -> Iterator[None]:
 
 def test_a_folder_that_may_not_be_written_to_is_one_line(root):
     refused = pytest.raises(BadInput, match="permission denied; fix that and run again")
-    with refused, without_rights(root), work_folder("train", "mark"):
+
+    with refused, without_rights(root), work_folder("train", "key"):
         pass
 
 
 def test_other_errors_keep_their_traceback():
-    with pytest.raises(FileNotFoundError), work_folder("train", "mark") as work:
+    with pytest.raises(FileNotFoundError), work_folder("train", "key") as work:
         (work / "nowhere").read_text()

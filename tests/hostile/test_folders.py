@@ -1,4 +1,7 @@
-"""Folders of photos with odd entries and odd names: nothing hangs or escapes, and a refusal precedes all writing."""
+"""Folders of photos with odd entries and odd names.
+
+Nothing hangs, nothing is written elsewhere, and a folder is refused before anything is written.
+"""
 
 import os
 import unicodedata
@@ -18,15 +21,17 @@ from tests.support import report_workspace
 
 HTML = "<img src=x onerror=alert(1)>"
 ODD_NAMES = [
-    HTML, "-rf", "con", "'quoted' \"twice\"", "🐦🦜", "a" * 200, "ü" * 120, "h..idden?", "{{ 7 * 7 }}", "$(touch x)",
-    "Jay", "jay", "=1+1", "a,b;c", "&amp;", "x.jpg", "null", "NA", "%2e%2e",
+    HTML, "-rf", "con", "'quoted' \"twice\"", "🐦🦜", "a" * 200, "ü" * 120, "h..idden?",
+    "{{ 7 * 7 }}", "$(touch x)", "Jay", "jay", "=1+1", "a,b;c", "&amp;", "x.jpg", "null", "NA",
+    "%2e%2e",
 ]  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
-def let_go(tmp_path):
-    """Ends what still waits at a pipe: a test that fails for it must not hang, too."""
+def release_pipes(tmp_path):
+    """End what still waits at a pipe, so that a test that fails does not hang as well."""
     yield
+
     for path in tmp_path.rglob("*"):
         if path.is_fifo():
             os.close(os.open(path, os.O_RDWR | os.O_NONBLOCK))
@@ -35,6 +40,7 @@ def let_go(tmp_path):
 def refusal(root: Path) -> str:
     with pytest.raises(BadInput) as error:
         in_time(read, root)
+
     assert str(error.value).isprintable()
     return str(error.value)
 
@@ -67,7 +73,9 @@ def test_a_link_to_a_photo_is_the_photo(tmp_path):
     photos(tmp_path / "photos")
     save(tmp_path / "elsewhere.png", RED)
     (tmp_path / "photos/train/cat/2.png").symlink_to(tmp_path / "elsewhere.png")
+
     images = list(read(tmp_path / "photos").splits["train"].images)
+
     assert images[2] == (tmp_path / "elsewhere.png").read_bytes()
 
 
@@ -76,7 +84,9 @@ def test_a_folder_called_like_an_image_and_links_that_are_no_class_are_left_out(
     (tmp_path / "train/cat/x.jpg").mkdir()
     make_loop(tmp_path / "train/loop")
     make_dangling(tmp_path / "train/gone")
+
     dataset = read(tmp_path)
+
     assert dataset.classes == ["cat", "dog"]
     assert len(dataset.splits["train"].rows) == 4
 
@@ -84,22 +94,24 @@ def test_a_folder_called_like_an_image_and_links_that_are_no_class_are_left_out(
 @pytest.mark.parametrize(
     "name",
     [
-        "a\nb.jpg",
-        "a\x1b[31m.jpg",
-        b"\xff\xfe.jpg",
-        f"{HTML}.jpg".replace("/", ""),
-        "🐦.jpg",
+        "a\nb.jpg", "a\x1b[31m.jpg", b"\xff\xfe.jpg", f"{HTML}.jpg".replace("/", ""), "🐦.jpg",
         "-x.jpg",
     ],
-)
+)  # fmt: skip
 def test_a_broken_file_of_any_name_is_named_in_one_line(tmp_path, name):
     folder = photos(tmp_path) / "train/cat"
-    Path(os.fsdecode(os.path.join(os.fsencode(folder), os.fsencode(name)))).write_text("no image")
+    path_of(folder, name).write_text("no image")
+
     line = refusal(tmp_path)
+
+    reason = "is not a readable image (cannot identify its format); remove or replace it"
     assert f"{folder}/" in line
-    assert line.endswith(
-        ".jpg: is not a readable image (cannot identify its format); remove or replace it"
-    )
+    assert line.endswith(f".jpg: {reason}")
+
+
+def path_of(folder: Path, name: str | bytes) -> Path:
+    """A file's path where its name may be no text."""
+    return Path(os.fsdecode(os.path.join(os.fsencode(folder), os.fsencode(name))))
 
 
 @pytest.mark.parametrize(
@@ -107,7 +119,7 @@ def test_a_broken_file_of_any_name_is_named_in_one_line(tmp_path, name):
 )
 def test_a_good_file_of_any_name_is_taken(tmp_path, name):
     folder = photos(tmp_path) / "train/cat"
-    (folder / "0.png").rename(os.fsdecode(os.path.join(os.fsencode(folder), os.fsencode(name))))
+    (folder / "0.png").rename(path_of(folder, name))
     assert len(list(read(tmp_path).splits["train"].images)) == 4
 
 
@@ -126,14 +138,10 @@ def test_two_classes_that_look_alike_are_refused(tmp_path):
 
 def test_files_that_differ_in_case_or_in_spelling_alone_are_all_taken(tmp_path):
     photos(tmp_path)
-    for name in (
-        "A.png",
-        "a.png",
-        "a.PNG",
-        unicodedata.normalize("NFC", "é.png"),
-        unicodedata.normalize("NFD", "é.png"),
-    ):
+    accented = [unicodedata.normalize(form, "é.png") for form in ("NFC", "NFD")]
+    for name in ("A.png", "a.png", "a.PNG", *accented):
         save(tmp_path / "train/cat" / name)
+
     assert read(tmp_path).splits["train"].rows["label"].tolist() == [0] * 7 + [1] * 2
 
 
@@ -151,14 +159,15 @@ def test_a_folder_that_may_not_be_read_is_named(tmp_path, monkeypatch):
 
     photos(tmp_path)
     monkeypatch.setattr(Path, "iterdir", denied)
-    assert refusal(tmp_path).endswith(
-        "train: cannot be read (Permission denied); make it readable, or remove it"
-    )
+
+    reason = "cannot be read (Permission denied); make it readable, or remove it"
+    assert refusal(tmp_path).endswith(f"train: {reason}")
 
 
 def test_a_photo_that_is_spoilt_after_the_check_is_named(tmp_path):
     images = read(photos(tmp_path)).splits["train"].images
     (tmp_path / "train/cat/1.png").write_text("no image")
+
     with pytest.raises(BadInput, match=r"train/cat/1\.png: is not a readable image"):
         list(images)
 
@@ -166,6 +175,7 @@ def test_a_photo_that_is_spoilt_after_the_check_is_named(tmp_path):
 def test_a_photo_that_is_gone_after_the_check_is_named(tmp_path):
     path = save(tmp_path / "a.png")
     path.unlink()
+
     with pytest.raises(BadInput, match=r"a\.png: is not a file"):
         list(encode_images([path]))
 
@@ -173,17 +183,20 @@ def test_a_photo_that_is_gone_after_the_check_is_named(tmp_path):
 @pytest.mark.parametrize("make", [make_dangling, make_pipe])
 def test_nothing_is_written_before_a_refusal(tmp_path, monkeypatch, make):
     make(photos(tmp_path / "photos") / "test/dog/9.jpg")
+    options = {"path": str(tmp_path / "photos"), "test_share": 0.3}
+
     with pytest.raises(BadInput):
-        in_time(
-            lambda: run_stage(tmp_path, monkeypatch, path=str(tmp_path / "photos"), test_share=0.3)
-        )
+        in_time(lambda: run_stage(tmp_path, monkeypatch, **options))
+
     assert not (tmp_path / "data").exists()
     assert not list(tmp_path.rglob("*.tar"))
 
 
 def test_odd_class_names_stay_inside_the_tables(tmp_path, monkeypatch):
     root = photos(tmp_path / "photos", names=ODD_NAMES, train=1)
+
     output = run_stage(tmp_path, monkeypatch, path=str(root), test_share=0.3)
+
     assert read_classes(output)["name"].tolist() == sorted(ODD_NAMES)
     names = {"manifest.csv", "classes.csv", "shard-00000.tar"}
     assert {path.name for path in output.rglob("*") if path.is_file()} == names
@@ -197,14 +210,13 @@ def test_export_puts_a_class_of_any_name_into_a_folder_of_its_own(tmp_path, name
     write_table(tmp_path / "data/download/train", [picture] * 2, pd.DataFrame({"label": [0, 1]}))
     write_classes(tmp_path / "data/download", [name, "other"], "bird")
     before = set(tmp_path.rglob("*"))
+
     export(tmp_path / "data/download/train", tmp_path / "out")
-    made = sorted(
-        path.relative_to(tmp_path).parts
-        for path in set(tmp_path.rglob("*")) - before
-        if path.is_file()
-    )
-    assert [(len(parts), parts[0]) for parts in made] == [(3, "out")] * 2
-    assert sorted(parts[2] for parts in made) == ["00000000.png", "00000001.png"]
+
+    new_files = [path for path in set(tmp_path.rglob("*")) - before if path.is_file()]
+    parts = [path.relative_to(tmp_path).parts for path in new_files]
+    assert [(len(names), names[0]) for names in parts] == [(3, "out")] * 2
+    assert sorted(names[2] for names in parts) == ["00000000.png", "00000001.png"]
 
 
 def test_names_reserved_by_a_system_or_too_long_are_numbered():
@@ -216,13 +228,13 @@ def test_export_refuses_a_key_that_leads_elsewhere(tmp_path):
     table = tmp_path / "data/download/train"
     write_table(table, [encode_png(Image.new("RGB", (4, 4)))], pd.DataFrame({"label": [0]}))
     write_classes(tmp_path / "data/download", ["a"], "bird")
-    (table / "manifest.csv").write_text(
-        (table / "manifest.csv").read_text().replace("00000000", "../../../evil")
-    )
-    with pytest.raises(
-        BadInput, match=r"manifest\.csv: key '\.\./\.\./\.\./evil' cannot be a file's name"
-    ):
+    manifest = table / "manifest.csv"
+    manifest.write_text(manifest.read_text().replace("00000000", "../../../evil"))
+
+    message = r"manifest\.csv: key '\.\./\.\./\.\./evil' cannot be a file's name"
+    with pytest.raises(BadInput, match=message):
         export(table, tmp_path / "out")
+
     assert not (tmp_path / "out").exists()
 
 
@@ -233,16 +245,16 @@ def test_export_refuses_a_key_that_leads_elsewhere(tmp_path):
 def test_a_class_name_is_inert_in_the_report(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(report_workspace, "NAMES", ["plain", name, "🐦" * 100])
+
     page = report_workspace.make_page()
-    shown = (
-        name.replace("&", "&amp;")
-        .replace("<", "&lt;")
-        .replace(">", "&gt;")
-        .replace('"', "&#34;")
-        .replace("'", "&#39;")
-    )
+
+    shown = name
+    entities = [("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ('"', "&#34;"), ("'", "&#39;")]
+    for character, entity in entities:
+        shown = shown.replace(character, entity)
     assert f'alt="real {shown}"' in page
     if shown != name:
         assert name not in page
+
     files = {path.name for path in tmp_path.rglob("*")}
     assert not any("alert" in file or "onload" in file or "7" in file for file in files)

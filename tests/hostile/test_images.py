@@ -1,6 +1,7 @@
-"""Photos as the world has them: each comes in upright with its own pixels, or is refused by name before any is written.
+"""Photos as the world has them: each comes in upright with its own pixels, or is refused by name.
 
-Of an animation the first picture is taken, as other tools do; a broken EXIF block says nothing of the orientation.
+Of an animation the first picture is taken, as other tools do; a broken EXIF block says nothing of
+the orientation.
 """
 
 import io
@@ -18,27 +19,32 @@ from stages.shared.errors import BadInput
 from stages.shared.tables import FORMATS
 from tests.stages.test_download import save
 
-RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
+RED = (255, 0, 0)
+GREEN = (0, 255, 0)
+BLUE = (0, 0, 255)
+WHITE = (255, 255, 255)
 SECONDS = 10  # more than any file takes that does not hang
 
 
 def in_time(function, *arguments):
     """The function's result or exception; fails where there is none in time."""
-    said: list = []
+    outcome: list = []
 
     def call() -> None:
         try:
-            said.append((function(*arguments), None))
+            outcome.append((function(*arguments), None))
         except BaseException as error:
-            said.append((None, error))
+            outcome.append((None, error))
 
     thread = threading.Thread(target=call, daemon=True)
     thread.start()
     thread.join(SECONDS)
-    assert said, "hangs"
-    result, error = said[0]
+    assert outcome, "hangs"
+
+    result, error = outcome[0]
     if error is not None:
         raise error
+
     return result
 
 
@@ -52,6 +58,7 @@ def imported(path: Path) -> np.ndarray:
 def refusal(path: Path) -> str:
     with pytest.raises(BadInput) as error:
         in_time(check_images, [path])
+
     line = str(error.value)
     assert line.isprintable()
     assert path.name in line
@@ -59,8 +66,8 @@ def refusal(path: Path) -> str:
 
 
 def near(pixel: np.ndarray, colour: tuple, most: int = 3) -> bool:
-    """Equal but for what JPEG rounds."""
-    return bool((np.abs(pixel.astype(int) - colour).max()) <= most)
+    """Equal up to what JPEG rounds."""
+    return bool(np.abs(pixel.astype(int) - colour).max() <= most)
 
 
 def encoded(image: Image.Image, encoding: str, **options) -> bytes:
@@ -82,17 +89,16 @@ def corners() -> Image.Image:
 
 
 def chunk(name: bytes, content: bytes) -> bytes:
-    return (
-        struct.pack(">I", len(content))
-        + name
-        + content
-        + struct.pack(">I", zlib.crc32(name + content))
-    )
+    """A part of a PNG file: length, name, content, checksum."""
+    length = struct.pack(">I", len(content))
+    checksum = struct.pack(">I", zlib.crc32(name + content))
+    return length + name + content + checksum
 
 
 def png(
     width: int, height: int, depth: int, colour_type: int, lines: bytes, *extra: bytes
 ) -> bytes:
+    """A PNG file, written by hand so that it can be wrong."""
     header = struct.pack(">IIBBBBB", width, height, depth, colour_type, 0, 0, 0)
     data = chunk(b"IHDR", header) + b"".join(extra) + chunk(b"IDAT", zlib.compress(lines))
     return b"\x89PNG\r\n\x1a\n" + data + chunk(b"IEND", b"")
@@ -121,15 +127,16 @@ MISCOUNTED[MISCOUNTED.rindex(b"IEND") - 8] ^= 0xFF  # of the pixels' checksum
 @pytest.mark.parametrize(
     ("name", "content"),
     [
-        ("empty.jpg", b""), ("text.jpg", b"no image"), ("page.png", b"<html></html>"), ("nul.webp", bytes(4096)),
-        ("bomb.png", BOMB), ("zero.png", png(0, 0, 8, 2, b"")), ("drawing.jpg", SVG), ("script.jpg", EPS),
-        ("flipped.png", bytes(FLIPPED)), ("sum.png", bytes(MISCOUNTED)), ("head.jpg", b"\xff\xd8\xff\xe0\x00\x10JFIF"),
+        ("empty.jpg", b""), ("text.jpg", b"no image"), ("page.png", b"<html></html>"),
+        ("nul.webp", bytes(4096)), ("bomb.png", BOMB), ("zero.png", png(0, 0, 8, 2, b"")),
+        ("drawing.jpg", SVG), ("script.jpg", EPS), ("flipped.png", bytes(FLIPPED)),
+        ("sum.png", bytes(MISCOUNTED)), ("head.jpg", b"\xff\xd8\xff\xe0\x00\x10JFIF"),
         ("riff.webp", b"RIFF\0\0\0\0WEBP"),
     ],
 )  # fmt: skip
 def test_what_is_no_image_is_refused(tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
-    assert "0x" not in refusal(tmp_path / name)  # no place in memory
+    assert "0x" not in refusal(tmp_path / name)  # no address in memory
 
 
 def test_a_decompression_bomb_is_called_one(tmp_path):
@@ -147,10 +154,11 @@ def test_a_compressed_text_that_swells_is_refused(tmp_path):
 def test_the_first_picture_of_an_animation_is_taken(tmp_path, encoding, suffix):
     frames = [Image.new("RGB", (6, 4), colour) for colour in (RED, GREEN, BLUE)]
     options = {"lossless": True} if encoding == "WEBP" else {}
-    (tmp_path / f"a.{suffix}").write_bytes(
-        encoded(frames[0], encoding, save_all=True, append_images=frames[1:], **options)
-    )
-    assert (imported(tmp_path / f"a.{suffix}") == RED).all()
+    content = encoded(frames[0], encoding, save_all=True, append_images=frames[1:], **options)
+    path = tmp_path / f"a.{suffix}"
+    path.write_bytes(content)
+
+    assert (imported(path) == RED).all()
 
 
 def as_l16() -> bytes:
@@ -189,15 +197,18 @@ def as_bits() -> bytes:
         (encoded(Image.new("RGB", (8, 8), RED), "TIFF"), [RED]),
         (encoded(Image.new("RGB", (8, 8), RED), "BMP"), [RED]),
     ],
-    ids=["cmyk", "l16", "rgb16", "palette", "bits", "grey", "clear", "half-clear", "key-colour", "tiff", "bmp"],
+    ids=[
+        "cmyk", "l16", "rgb16", "palette", "bits", "grey", "clear", "half-clear", "key-colour",
+        "tiff", "bmp",
+    ],
 )  # fmt: skip
 def test_every_mode_becomes_opaque_rgb(tmp_path, content, pixels):
     (tmp_path / "a.jpg").write_bytes(content)
-    seen = imported(tmp_path / "a.jpg")[0]
-    assert all(near(seen[place], colour) for place, colour in enumerate(pixels))
+    first_row = imported(tmp_path / "a.jpg")[0]
+    assert all(near(first_row[column], colour) for column, colour in enumerate(pixels))
 
 
-# where red, green and blue stand: the (row, column) of a pixel in the upright picture, by EXIF's orientation
+# By EXIF's orientation: (row, column) of a red, a green and a blue pixel of the upright picture.
 UPRIGHT = {
     1: ((4, 4), (12, 4), (8, 24)), 2: ((4, 28), (12, 28), (8, 8)), 3: ((12, 28), (4, 28), (8, 8)),
     4: ((12, 4), (4, 4), (8, 24)), 5: ((4, 4), (4, 12), (24, 8)), 6: ((4, 12), (4, 4), (24, 8)),
@@ -211,12 +222,12 @@ def test_a_turned_picture_is_set_upright(tmp_path, orientation, encoding):
     exif = Image.Exif()
     exif[0x0112] = orientation
     (tmp_path / "a.jpg").write_bytes(encoded(corners(), encoding, exif=exif))
-    seen = imported(tmp_path / "a.jpg")
-    assert seen.shape == ((16, 32, 3) if orientation < 5 else (32, 16, 3))
-    assert all(
-        near(seen[at], c, 40)
-        for at, c in zip(UPRIGHT[orientation], (RED, GREEN, BLUE), strict=True)
-    )
+
+    pixels = imported(tmp_path / "a.jpg")
+
+    assert pixels.shape == ((16, 32, 3) if orientation < 5 else (32, 16, 3))
+    for position, colour in zip(UPRIGHT[orientation], (RED, GREEN, BLUE), strict=True):
+        assert near(pixels[position], colour, 40)
 
 
 @pytest.mark.parametrize("orientation", [0, 9, 65535])
@@ -227,7 +238,7 @@ def test_an_orientation_that_is_none_turns_nothing(tmp_path, orientation):
     assert (imported(tmp_path / "a.png") == np.asarray(corners())).all()
 
 
-LOST = b"II*\0\xff\xff\xff\xff"  # a directory behind the end
+LOST = b"II*\0\xff\xff\xff\xff"  # its directory is said to lie behind the end
 SHORT = b"II*\0\x08\0\0\0\x01"
 WILD = b"MM\0*\0\0\0\x08\xff\xff" + b"\x01\x12\0\x02" * 9
 
@@ -235,18 +246,18 @@ WILD = b"MM\0*\0\0\0\x08\xff\xff" + b"\x01\x12\0\x02" * 9
 @pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's, of a corrupt block
 @pytest.mark.parametrize("block", [b"", b"no tiff", LOST, SHORT, WILD])
 def test_a_broken_exif_block_says_nothing(tmp_path, block):
-    (tmp_path / "a.jpg").write_bytes(
-        encoded(corners(), "JPEG", exif=b"Exif\0\0" + block, quality=95)
-    )
-    seen = imported(tmp_path / "a.jpg")
-    assert near(seen[4, 4], RED, 40)
-    assert near(seen[8, 24], BLUE, 40)
+    content = encoded(corners(), "JPEG", exif=b"Exif\0\0" + block, quality=95)
+    (tmp_path / "a.jpg").write_bytes(content)
+
+    pixels = imported(tmp_path / "a.jpg")
+
+    assert near(pixels[4, 4], RED, 40)
+    assert near(pixels[8, 24], BLUE, 40)
 
 
 def test_garbage_behind_a_picture_and_a_colour_profile_that_is_none_do_no_harm(tmp_path):
-    (tmp_path / "a.jpg").write_bytes(
-        encoded(corners(), "JPEG", icc_profile=b"no profile") + bytes(1000) + SVG
-    )
+    content = encoded(corners(), "JPEG", icc_profile=b"no profile")
+    (tmp_path / "a.jpg").write_bytes(content + bytes(1000) + SVG)
     assert near(imported(tmp_path / "a.jpg")[4, 4], RED, 40)
 
 

@@ -1,4 +1,7 @@
-"""kill -9, of a stage and of DVC, at random moments: the resumed run's outputs equal an unbroken run's to the bit."""
+"""kill -9, of a stage and of DVC, at random moments.
+
+The resumed run's outputs equal an unbroken run's to the bit.
+"""
 
 import os
 import random
@@ -23,7 +26,8 @@ from tests.support.small_project import (
 )
 
 pytestmark = pytest.mark.slow
-STAGES = {  # the stage's DVC name: its command, its output
+# By the stage's DVC name: its command and its output.
+STAGES = {
     "finetune": (("stages.finetune",), "data/finetune"),
     "synthesize": (("stages.synthesize",), "data/synthesize"),
     "train@diffmix": (("stages.train", "synthetic", "diffmix"), "data/train/diffmix"),
@@ -59,7 +63,10 @@ def kill(process) -> None:
 
 
 def finished_shards(project: Path) -> dict[str, int]:
-    """The shards that an interrupted run has left whole, with their inodes: a shard made anew has another."""
+    """The shards that an interrupted run has left whole, with their inodes.
+
+    A shard that is made anew has another inode.
+    """
     parts = (project / ".work/synthesize").glob("*/shard-*.tar.csv")
     shards = [part.parent / "result" / part.name.removesuffix(".csv") for part in parts]
     return {shard.name: shard.stat().st_ino for shard in shards if shard.exists()}
@@ -74,36 +81,48 @@ def steps_done(project: Path) -> int:
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_that_is_killed_goes_on_to_the_same_bits(project, unbroken, stage):
     command, output = STAGES[stage]
-    seconds, chance = run_time(project, stage), random.Random(0)
+    seconds = run_time(project, stage)
+    chance = random.Random(0)
+
     for _ in range(KILLS):
         victim = start(project, *command, **OFTEN)
         time.sleep(chance.uniform(0.3, 0.95) * seconds)
         kill(victim)
-        shards, steps = finished_shards(project), steps_done(project)
-        said = finish(start(project, *command, **OFTEN))
+        shards = finished_shards(project)
+        steps = steps_done(project)
+
+        printed = finish(start(project, *command, **OFTEN))
+
         assert contents(project / output) == unbroken[stage]
         if stage == "synthesize":
             assert {name: (project / output / name).stat().st_ino for name in shards} == shards
         if stage == "finetune":
-            assert f"{steps}/{MANY_IMAGES['finetune.steps']} [" in said  # where the bar begins
+            # The progress bar begins where the first run had stopped.
+            assert f"{steps}/{MANY_IMAGES['finetune.steps']} [" in printed
 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_dvc_that_is_killed_leaves_a_stage_that_no_second_run_meets(project, unbroken, stage):
-    """The orphan goes on; a second run stops with one line or, where the orphan has ended, does the work."""
-    output, chance = STAGES[stage][1], random.Random(1)
+    """The orphan goes on; a second run stops with one line.
+
+    Where the orphan has ended, the second run does the work.
+    """
+    output = STAGES[stage][1]
+    chance = random.Random(1)
     seconds = run_time(project, stage) + 4
+    forced = ("dvc", "repro", "--single-item", "--force")
+
     for _ in range(KILLS):
         shutil.rmtree(project / output)
-        victim = start(
-            project, "dvc", "repro", "--single-item", "--force", "--no-run-cache", stage, **OFTEN
-        )
+        victim = start(project, *forced, "--no-run-cache", stage, **OFTEN)
         time.sleep(chance.uniform(0.3, 0.95) * seconds)
         kill(victim)
-        second = start(project, "dvc", "repro", "--single-item", "--force", stage, **OFTEN)
-        said = second.communicate()[0]
-        assert second.returncode == 0 or REFUSED in said, said
-        assert "Traceback" not in said
+
+        second = start(project, *forced, stage, **OFTEN)
+        printed = second.communicate()[0]
+        assert second.returncode == 0 or REFUSED in printed, printed
+        assert "Traceback" not in printed
+
         while running(project):
             time.sleep(0.2)
         dvc(project, "repro", "--single-item", stage)
@@ -112,27 +131,31 @@ def test_dvc_that_is_killed_leaves_a_stage_that_no_second_run_meets(project, unb
 
 def running(project: Path) -> bool:
     """Whether a stage is at work in the project."""
-    found = psutil.process_iter(["cwd", "cmdline"])
-    return any(
-        p.info["cwd"] == str(project) and "stages." in " ".join(p.info["cmdline"] or [])
-        for p in found
-    )
+    for process in psutil.process_iter(["cwd", "cmdline"]):
+        command = " ".join(process.info["cmdline"] or [])
+        if process.info["cwd"] == str(project) and "stages." in command:
+            return True
+
+    return False
 
 
 def test_no_old_shard_gets_into_another_strength(project, unbroken):
-    """A run is broken off with a shard done; then strength, and with it the plan, is another."""
+    """A run is killed when a shard is done; then strength, and with it the plan, is changed."""
     victim = start(project, "stages.synthesize", **OFTEN)
     while shard_name(0) not in finished_shards(project):
         assert victim.poll() is None, victim.communicate()[0]
         time.sleep(0.05)
     kill(victim)
+
     write_params(project, MANY_IMAGES | {"synth.strength": [0.9]})
     dvc(project, "repro", "synthesize")
     after_kill = contents(project / "data/synthesize")
+
     shutil.rmtree(project / ".work")
     dvc(project, "repro", "--single-item", "--force", "--no-run-cache", "synthesize")
     assert contents(project / "data/synthesize") == after_kill
     assert after_kill[shard_name(0)] != unbroken["synthesize"][shard_name(0)]
+
     write_params(project, MANY_IMAGES)
     dvc(project, "repro", "synthesize")
     assert contents(project / "data/synthesize") == unbroken["synthesize"]

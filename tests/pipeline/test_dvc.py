@@ -1,4 +1,7 @@
-"""dvc.yaml says what the code does: params, dependencies, and what a change makes stale, asked of DVC itself."""
+"""dvc.yaml declares what the code does: parameters, dependencies, and what a change makes stale.
+
+What is stale is asked of DVC itself.
+"""
 
 import os
 import shutil
@@ -16,22 +19,19 @@ from stages.shared.params import leaves
 from tests.support.closure import ROOT, closure
 
 LOCK = ROOT / "dvc.lock"
-SYNTHETIC, REAL = (
-    {"train@diffmix", "train@diffmix-cutmix"},
-    {"train_real@baseline", "train_real@cutmix"},
-)
+SYNTHETIC = {"train@diffmix", "train@diffmix-cutmix"}
+REAL = {"train_real@baseline", "train_real@cutmix"}
 END = {"evaluate", "report"}
 AFTER_FILTER = SYNTHETIC | END
 AFTER_SYNTHESIZE = AFTER_FILTER | {"filter", "assess"}
 AFTER_PLAN = AFTER_SYNTHESIZE | {"synthesize", "attention"}
 AFTER_FINETUNE = AFTER_PLAN
-AFTER_METHOD = AFTER_PLAN | {
-    "finetune",
-    "plan",
-}  # at most: test_method has what a choice changes for each of them
+# At most these: test_method has what a choice changes for each of them.
+AFTER_METHOD = AFTER_PLAN | {"finetune", "plan"}
 AFTER_SUBSAMPLE = AFTER_METHOD | REAL
 
-# Every leaf of params.yaml, by prefix, and all that it makes stale (beside check, which reads the whole file).
+# Every leaf of params.yaml, by prefix, and all that it makes stale, except check, which reads the
+# whole file.
 INVALIDATES = {
     "seed": AFTER_SUBSAMPLE | {"subsample"},
     "method": AFTER_METHOD | {"method"},
@@ -79,12 +79,14 @@ def module(stage: str) -> str:
 def listed_code(stage: str) -> set[str]:
     """The modules among a stage's dependencies; a folder stands for all of its modules."""
     found: set[str] = set()
+
     for dep in stages()[stage]["deps"]:
         path = ROOT / dep
         if dep.startswith("stages/") and path.suffix == ".py":
             found.add(dep)
         elif dep.split("/")[0] == "stages" and path.is_dir():
             found |= {file.relative_to(ROOT).as_posix() for file in path.rglob("*.py")}
+
     return {path for path in found if not path.endswith("__init__.py")}
 
 
@@ -95,25 +97,25 @@ def test_a_stage_depends_on_the_files_that_it_imports_and_on_no_other(stage):
 
 def test_check_depends_on_all_code_and_imports_no_stage():
     assert "stages" in stages()["check"]["deps"]
-    assert not {module(stage) for stage in stages() if stage != "check"} & closure(
-        "stages/check.py"
-    )
+    others = {module(stage) for stage in stages() if stage != "check"}
+    assert not others & closure("stages/check.py")
 
 
 def test_check_imports_no_library_that_takes_seconds():
     code = "import sys, stages.check; print(*{'torch', 'pandas', 'diffusers'} & set(sys.modules))"
-    said = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    assert said.stdout.split() == []
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
 
 
 def test_each_stages_params_are_those_of_its_model():
     declared = {name: stage["params"] for name, stage in stages().items() if "params" in stage}
+
     models = {schema.__name__.rpartition(".")[2]: leaves(schema.Params) for schema in check.SCHEMAS}
     models["train_real"] = leaves(check.ARMS["real"], {"arm": "arms.real.${key}"})
     models["train"] = leaves(check.ARMS["synthetic"], {"arm": "arms.synthetic.${key}"})
     expected = {name: sorted(paths) for name, paths in models.items() if paths}
+
     assert {name: sorted(names) for name, names in declared.items()} == expected
 
 
@@ -137,9 +139,9 @@ def scratch(tmp_path_factory):
     folder = tmp_path_factory.mktemp("scratch")
     for name in ("dvc.yaml", "dvc.lock", "params.yaml", ".dvcignore"):
         shutil.copy(ROOT / name, folder / name)
-    shutil.copytree(
-        ROOT / "stages", folder / "stages", ignore=shutil.ignore_patterns("__pycache__")
-    )
+    without_caches = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT / "stages", folder / "stages", ignore=without_caches)
+
     before = Path.cwd()
     os.chdir(folder)
     yield folder, Repo.init(str(folder), no_scm=True)
@@ -154,6 +156,7 @@ def edited(path: str) -> dict:
     for parent in parents:
         node = node[parent]
     node[name] = f"{node[name]} changed"
+
     return tree
 
 
@@ -161,30 +164,32 @@ def stale(folder: Path, tree: dict) -> set[str]:
     """The stages whose parameters DVC sees modified, and all that DVC's graph puts after them."""
     (folder / "params.yaml").write_text(yaml.safe_dump(tree))
     repo = Repo(str(folder))
-    modified = {
-        name
-        for name, changes in repo.status().items()
-        for change in changes
-        if isinstance(change, dict)
-        and change.get("changed deps", {}).get("params.yaml") not in (None, "modified")
-    }
+
+    modified = set()
+    for name, changes in repo.status().items():
+        for change in changes:
+            deps = change.get("changed deps", {}) if isinstance(change, dict) else {}
+            if deps.get("params.yaml") not in (None, "modified"):
+                modified.add(name)
+
     graph = repo.index.graph  # edges run from a stage to what it needs
     by_name = {stage.addressing: stage for stage in graph}
-    return modified.union(
-        *(
-            {stage.addressing for stage in networkx.ancestors(graph, by_name[name])}
-            for name in modified
-        )
-    )
+    found = set(modified)
+    for name in modified:
+        found |= {stage.addressing for stage in networkx.ancestors(graph, by_name[name])}
+
+    return found
 
 
 def expected(path: str) -> set[str]:
+    """What the table says of a leaf, by its longest prefix."""
     matches = [
         prefix
         for prefix in INVALIDATES
         if path == prefix or (prefix[-1] == "." and path.startswith(prefix))
     ]
     assert matches, f"{path} is not in the invalidation table"
+
     return INVALIDATES[max(matches, key=len)]
 
 
@@ -203,15 +208,15 @@ def test_dvc_watches_the_folder_of_photos(scratch):
     (photos / ".gitkeep").touch()
     (scratch[0] / "params.yaml").write_text(yaml.safe_dump(PARAMS))
     assert "data/photos" not in changed_deps("download", scratch[0])
+
     (photos / "a.jpg").write_bytes(b"a photo")
     assert "data/photos" in changed_deps("download", scratch[0])
 
 
 def changed_deps(stage: str, folder: Path) -> set[str]:
-    changes = Repo(str(folder)).status().get(stage, [])
-    return {
-        dep
-        for change in changes
-        if isinstance(change, dict)
-        for dep in change.get("changed deps", {})
-    }
+    found: set[str] = set()
+    for change in Repo(str(folder)).status().get(stage, []):
+        if isinstance(change, dict):
+            found |= set(change.get("changed deps", {}))
+
+    return found

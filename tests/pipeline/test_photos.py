@@ -1,4 +1,7 @@
-"""A folder of photos through the real `dvc repro`: awkward class names, and a photo that cannot be read."""
+"""A folder of photos through the real `dvc repro`.
+
+Class names are awkward, and one photo cannot be read.
+"""
 
 import json
 from pathlib import Path
@@ -23,40 +26,41 @@ def photos(tmp_path_factory) -> Path:
         for split, count in (("train", 2), ("test", 1)):
             (root / split / name).mkdir(parents=True)
             for number in range(count):
-                Image.fromarray(rng.integers(0, 256, (40, 30, 3), np.uint8)).save(
-                    root / split / name / f"{number}.jpg"
-                )
+                pixels = rng.integers(0, 256, (40, 30, 3), np.uint8)
+                Image.fromarray(pixels).save(root / split / name / f"{number}.jpg")
+
     folder = copy_project(tmp_path_factory.mktemp("project"), {})
     params = yaml.safe_load((folder / "params.yaml").read_text())
-    params["data"] |= {
-        "name": "folder",
-        "metaclass": "thing",
-        "folder": {"path": str(root), "test_share": 0.3},
-    }
+    options = {"path": str(root), "test_share": 0.3}
+    params["data"] |= {"name": "folder", "metaclass": "thing", "folder": options}
     params["finetune"]["strategy"] = "db"  # prompts with the classes' own names
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
+
     return folder
 
 
 def test_awkward_class_names_go_through_the_whole_path(photos):
     dvc(photos, "repro")
+
     per_class = pd.read_csv(photos / "metrics/per_class.csv", keep_default_na=False)
     assert sorted(per_class["class"]) == sorted(NAMES)
+
     page = (photos / "metrics/report.html").read_text()
     assert "Ünï, &lt;b&gt;çödé" in page
     assert "<b>çödé" not in page
-    assert (
-        "waterbird"
-        not in json.loads((photos / "metrics/evaluate.json").read_text())["arms"]["baseline"]
-    )
+
+    metrics = json.loads((photos / "metrics/evaluate.json").read_text())
+    assert "waterbird" not in metrics["arms"]["baseline"]
 
 
 def test_an_unreadable_photo_stops_with_its_name_and_results_stay_restorable(photos):
-    path = Path(yaml.safe_load((photos / "params.yaml").read_text())["data"]["folder"]["path"])
-    broken = path / "train" / NAMES[0] / "9.jpg"
+    params = yaml.safe_load((photos / "params.yaml").read_text())
+    broken = Path(params["data"]["folder"]["path"]) / "train" / NAMES[0] / "9.jpg"
     broken.write_bytes(b"")
+
     output = dvc(photos, "repro", "download", status=255)
     assert f"{broken}: " in output
     assert "Traceback" not in output
+
     dvc(photos, "checkout")
     assert (photos / "data/download/train/manifest.csv").is_file()

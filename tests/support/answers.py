@@ -15,14 +15,13 @@ OOD = Answers(
     keys=np.arange(8).astype(str),
     labels=np.array([0, 0, 1, 1, 2, 2, 2, 2]),
     groups=np.repeat(GROUPS, 2),
-    predicted=np.array(
-        [[0, 0, 1, 0, 0, 0, 2, 0], [0, 0, 1, 1, 0, 2, 0, 0]]
-    ),  # groups: 4/4, 3/4, 1/4, 1/4
+    # Correct by group: 4/4, 3/4, 1/4, 1/4.
+    predicted=np.array([[0, 0, 1, 0, 0, 0, 2, 0], [0, 0, 1, 1, 0, 2, 0, 0]]),
 )
 COUNTS = np.array([11, 10, 4])
 
 
 def flip(answers: Answers, wrong_to_right: bool) -> Answers:
-    """The same, all right or all wrong."""
+    """The same images with all answers right, or all wrong."""
     labels = np.broadcast_to(answers.labels, answers.predicted.shape)
     return answers._replace(predicted=labels if wrong_to_right else labels + 1)

@@ -13,7 +13,11 @@ evaluate: {many: 3, few: 2, bootstrap: 200}
     "dvc.yaml": """
 stages:
   download: {cmd: python -m stages.tiny download, deps: [stages/tiny.py], outs: [data/download]}
-  subsample: {cmd: python -m stages.tiny subsample, deps: [stages/tiny.py], params: [seed], outs: [data/subsample]}
+  subsample:
+    cmd: python -m stages.tiny subsample
+    deps: [stages/tiny.py]
+    params: [seed]
+    outs: [data/subsample]
   train_real:
     foreach: ${arms.real}
     do:
@@ -61,13 +65,18 @@ def train(arm):
             time.sleep(0.1)
         RULE["finish"] or sys.exit("stopped on purpose")
     right = 40 * share(arm)
-    lines = [f"{t},test,k{n:02d},{n % 4},{n % 4 + (n >= right)}," for t in range(RULE["trials"]) for n in range(40)]
-    write(f"data/train/{arm}/predictions.csv", "\\n".join(["trial,split,key,label,predicted,group", *lines]) + "\\n")
+    lines = ["trial,split,key,label,predicted,group"]
+    for trial in range(RULE["trials"]):
+        for n in range(40):
+            lines.append(f"{trial},test,k{n:02d},{n % 4},{n % 4 + (n >= right)},")
+    write(f"data/train/{arm}/predictions.csv", "\\n".join(lines) + "\\n")
 
 def evaluate():
     top1 = {path.name: 100 * share(path.name) for path in Path("data/train").iterdir()}
-    gain = {arm: {"top1": value - 25, "top1_ci": [1, 2]} for arm, value in top1.items() if arm != "baseline"}
-    write("metrics/evaluate.json", json.dumps({"arms": {arm: {"top1": v} for arm, v in top1.items()}, "gain": gain}))
+    arms = {arm: {"top1": value} for arm, value in top1.items()}
+    gain = {arm: {"top1": value - 25, "top1_ci": [1, 2]} for arm, value in top1.items()}
+    gain.pop("baseline", None)
+    write("metrics/evaluate.json", json.dumps({"arms": arms, "gain": gain}))
 
 def assess():
     rows = "".join(f"{n},0.5,{int(n > 1)},{int(n > 2)}\\n" for n in range(8))
@@ -78,7 +87,8 @@ what, *arm = sys.argv[1:]
 if what == "download":
     write("data/download/classes.csv", "index,name\\n0,a\\n1,b\\n2,c\\n3,d\\n")
 elif what == "subsample":
-    write("data/subsample/manifest.csv", "key,label\\n" + "".join(f"{n},{n % 4}\\n" for n in range(8)))
+    rows = "".join(f"{n},{n % 4}\\n" for n in range(8))
+    write("data/subsample/manifest.csv", "key,label\\n" + rows)
 else:
     globals()[what](*arm)
 ''',
@@ -114,6 +124,9 @@ claims:
     parts:
       - {better: one/more, worse: one/baseline, measure: top1}
       - {better: one/more, worse: [one/Diff-Mix, one/baseline], measure: medium}
-  b: {text: the filter is right, source: by construction, parts: [{row: two/slow, column: faithful}]}
+  b:
+    text: the filter is right
+    source: by construction
+    parts: [{row: two/slow, column: faithful}]
 """,
 }

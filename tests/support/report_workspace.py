@@ -1,4 +1,4 @@
-"""A small workspace for stages/report.py, written by hand: three classes of flat images, two arms."""
+"""A small workspace for stages/report.py: three classes of flat images, two arms."""
 
 import json
 from pathlib import Path
@@ -31,7 +31,7 @@ def real_colour(row: int) -> tuple[int, int, int]:
 
 
 def synthetic_colour(row: int) -> tuple[int, int, int]:
-    """Red holds the reference's row, so that a cell tells where it belongs."""
+    """A synthetic image's colour; red holds the reference's row, which tests read from the page."""
     return (20 + 20 * (row // len(STRENGTHS)), 220, 60 * (row % len(STRENGTHS)))
 
 
@@ -39,28 +39,25 @@ def write_images(dropped: int, gen: bool) -> None:
     """Three real images a class; of each, one translation a strength towards the next class."""
     data = Path("data")
     labels = np.repeat(range(len(NAMES)), PER_CLASS)
-    write_table(
-        data / "download/train",
-        map(flat, map(real_colour, range(9))),
-        pd.DataFrame({"label": labels}),
-    )
+    real_images = map(flat, map(real_colour, range(9)))
+    write_table(data / "download/train", real_images, pd.DataFrame({"label": labels}))
     write_classes(data / "download", NAMES, "bird")
+
     real = read_manifest(data / "download/train")
     for folder in ("subsample", "filter"):
         (data / folder).mkdir()
     write_csv(data / "subsample" / "manifest.csv", real)
+
     source = np.repeat(range(9), len(STRENGTHS))
     target = (labels[source] + 1) % len(NAMES)
-    rows = pd.DataFrame(
-        {"label": target, "source_key": "" if gen else real["key"].to_numpy()[source]}
-    )
+    keys = "" if gen else real["key"].to_numpy()[source]
+    rows = pd.DataFrame({"label": target, "source_key": keys})
     rows["source_label"] = -1 if gen else labels[source]
-    rows["target_label"], rows["strength"], rows["seed"] = (
-        target,
-        1.0 if gen else STRENGTHS * 9,
-        range(27),
-    )
+    rows["target_label"] = target
+    rows["strength"] = 1.0 if gen else STRENGTHS * 9
+    rows["seed"] = range(27)
     write_table(data / "synthesize", map(flat, map(synthetic_colour, range(27))), rows)
+
     scored = read_manifest(data / "synthesize").assign(score=np.linspace(0.1, 0.9, 27).round(3))
     write_csv(data / "filter" / "manifest.csv", scored.iloc[dropped:])
     write_csv(data / "filter" / "dropped.csv", scored.iloc[:dropped])
@@ -73,24 +70,29 @@ def write_metrics(waterbird: bool, shots: bool) -> None:
     arm: dict[str, Any] = {"top1": 71.25, "top1_std": 1.5}
     arm |= {"waterbird": {"average": 61.25, "worst": 12.34, "groups": groups}} if waterbird else {}
     arm |= {"many": 90.0, "medium": 70.0, "few": 33.33} if shots else {}
+
     gain: dict[str, Any] = {"top1": 2.5, "top1_ci": [0.5, 4.5]}
     gain |= {"waterbird_worst": -7.77, "waterbird_worst_ci": [-9.0, 1.0]} if waterbird else {}
     evaluation = {"arms": {"a<b>": arm, "baseline": arm}, "gain": {"a<b>": gain}}
+    filtered = {"kept": 24, "dropped": 3, "score_mean": 0.5, "threshold": 0.2}
+
     Path("metrics/plots").mkdir(parents=True)
     Path("metrics/evaluate.json").write_text(json.dumps(evaluation))
-    Path("metrics/filter.json").write_text(
-        '{"kept": 24, "dropped": 3, "score_mean": 0.5, "threshold": 0.2}'
-    )
-    Path("metrics/per_class.csv").write_text(
-        'class,train_images,a<b>,baseline\n"<script>alert(1)</script>",3,66.67,\nDusk Lorrel,3,50.0,40.0\n'
-    )
-    Path("metrics/plots/curves.csv").write_text(
-        "arm,epoch,loss,accuracy,loss_min,loss_max,accuracy_min,accuracy_max,trials\n"
-        "baseline,1,2.1,29,2.0,2.2,28,30,2\nbaseline,2,1.05,58.5,1.0,1.1,57,60,2\n"
-        "a<b>,1,2.1,29,2.0,2.2,28,30,2\na<b>,2,1.05,58.5,1.0,1.1,57,60,2\n"
-    )
+    Path("metrics/filter.json").write_text(json.dumps(filtered))
+    Path("metrics/per_class.csv").write_text(PER_CLASS_TABLE)
+    Path("metrics/plots/curves.csv").write_text(CURVES)
 
 
+PER_CLASS_TABLE = """class,train_images,a<b>,baseline
+"<script>alert(1)</script>",3,66.67,
+Dusk Lorrel,3,50.0,40.0
+"""
+CURVES = """arm,epoch,loss,accuracy,loss_min,loss_max,accuracy_min,accuracy_max,trials
+baseline,1,2.1,29,2.0,2.2,28,30,2
+baseline,2,1.05,58.5,1.0,1.1,57,60,2
+a<b>,1,2.1,29,2.0,2.2,28,30,2
+a<b>,2,1.05,58.5,1.0,1.1,57,60,2
+"""
 FAITHFULNESS = {"all": 71.4, "kept": 80.2, "dropped": 12.5, "strength": {"0.5": 44.4, "0.9": 88.9}}
 ASSESS: dict[str, Any] = {
     "images": 27,
@@ -131,14 +133,17 @@ def make_page(
     criterion: str = "metaclass",
     params: str = "method: diff-mix\nsynth: {gamma: 0.5, steps: 25}\n",
 ) -> str:
-    """Write a workspace where the test stands, run the stage, return the page."""
+    """Write a workspace into the working folder, run the stage, return the page."""
     Path("params.yaml").write_text(params)
     write_images(dropped, gen)
     write_metrics(waterbird, shots)
     write_studies(assess, attention)
+
+    mode, strength = ("gen", [1.0]) if gen else ("mix", STRENGTHS)
     Path("data/method").mkdir()
     Path("data/method/filter.json").write_text(json.dumps({"criterion": criterion}))
-    mode, strength = ("gen", [1.0]) if gen else ("mix", STRENGTHS)
     Path("data/method/plan.json").write_text(json.dumps({"mode": mode, "strength": strength}))
+
     main()
+
     return Path("metrics/report.html").read_text()

@@ -1,4 +1,7 @@
-"""A small git and DVC repository, run for real: a stage, and one for each of two arms, that take no time."""
+"""A small git and DVC repository, run for real.
+
+It has a stage, and another for each of two arms; none takes time.
+"""
 
 import sys
 from pathlib import Path
@@ -7,15 +10,20 @@ from tests.support.closure import ROOT
 from tests.support.small_project import run
 
 PHOTOS = "data: {folder: {path: photos}}\n"
+PARAMS = f"{PHOTOS}size: 300\narms: {{plain: {{factor: 1}}, double: {{factor: 2}}}}\n"
 FILES = {
     ".gitignore": "/data/\n__pycache__/\n",
-    "params.yaml": f"{PHOTOS}size: 300\narms: {{plain: {{factor: 1}}, double: {{factor: 2}}}}\n",
-    "presets/toy.yaml": f"{PHOTOS}size: 300\narms: {{plain: {{factor: 1}}, double: {{factor: 2}}}}\n",
+    "params.yaml": PARAMS,
+    "presets/toy.yaml": PARAMS,
     "presets/other.yaml": f"{PHOTOS}size: 40\narms: {{plain: {{factor: 3}}}}\n",
     "photos/.gitkeep": "",
     "dvc.yaml": """
 stages:
-  make: {cmd: python make.py, deps: [make.py, "${data.folder.path}"], params: [size], outs: [data/make]}
+  make:
+    cmd: python make.py
+    deps: [make.py, "${data.folder.path}"]
+    params: [size]
+    outs: [data/make]
   measure:
     foreach: ${arms}
     do:
@@ -28,8 +36,9 @@ stages:
     "make.py": """
 from pathlib import Path
 import yaml
+size = yaml.safe_load(open("params.yaml"))["size"]
 Path("data/make").mkdir(parents=True)
-Path("data/make/numbers.bin").write_bytes(bytes(n % 256 for n in range(yaml.safe_load(open("params.yaml"))["size"])))
+Path("data/make/numbers.bin").write_bytes(bytes(n % 256 for n in range(size)))
 Path("data/make/fixed.txt").write_text("fixed")
 """,
     "measure.py": """
@@ -37,15 +46,20 @@ import json, sys
 from pathlib import Path
 import yaml
 arm = sys.argv[1]
-mean = sum(Path("data/make/numbers.bin").read_bytes()) * yaml.safe_load(open("params.yaml"))["arms"][arm]["factor"]
+factor = yaml.safe_load(open("params.yaml"))["arms"][arm]["factor"]
+mean = sum(Path("data/make/numbers.bin").read_bytes()) * factor
 Path(f"metrics/plots/{arm}").mkdir(parents=True)
 Path(f"metrics/plots/{arm}/curve.csv").write_text(f"epoch,loss\\n0,{mean}\\n1,{mean / 2}\\n")
 Path(f"metrics/{arm}.json").write_text(json.dumps({"arm": arm, "top1": mean}))
 """,
 }
-RANDOM = "import os\nfrom pathlib import Path\nPath('data/make').mkdir(parents=True)\n" + (
-    "Path('data/make/numbers.bin').write_bytes(os.urandom(300))\n"
-)
+# Another make.py, whose result is never the same.
+RANDOM = """
+import os
+from pathlib import Path
+Path("data/make").mkdir(parents=True)
+Path("data/make/numbers.bin").write_bytes(os.urandom(300))
+"""
 
 
 def call(folder: Path, *command: str, status: int = 0) -> str:
@@ -57,15 +71,20 @@ def python(folder: Path, *words: str, status: int = 0) -> str:
 
 
 def build(folder: Path, **changed: str) -> Path:
-    """The repository with its results committed; `changed` holds other content for files, by their stems."""
+    """The repository with its results committed.
+
+    `changed` holds other content for files, by their stems.
+    """
     for name, text in FILES.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(changed.get(Path(name).stem, text).lstrip())
+
     call(folder, "git", "init", "-q")
     python(folder, "dvc", "init", "-q")
     python(folder, "dvc", "config", "core.analytics", "false")
     python(folder, "dvc", "repro", "-q")
     commit(folder)
+
     return folder
 
 
@@ -75,6 +94,6 @@ def commit(folder: Path) -> None:
 
 
 def clone(source: Path, folder: Path) -> Path:
-    """As a reviewer has it: no data, no cache."""
+    """Clone the repository as a reviewer has it, without data and cache."""
     call(source, "git", "clone", "-q", str(source), str(folder))
     return folder

@@ -10,9 +10,10 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-PALETTE = [  # of middling lightness, to stand on a light page and on a dark one
-    "#868c96", "#c98a1b", "#2f80d0", "#1f9d78", "#a566c4", "#d2574f", "#5b6bd6", "#7a9a2e", "#d1679f", "#a8755a",
-    "#2aa0b2", "#6f7f4f",
+# Of middling lightness, to be seen on a light page and on a dark one.
+PALETTE = [
+    "#868c96", "#c98a1b", "#2f80d0", "#1f9d78", "#a566c4", "#d2574f", "#5b6bd6", "#7a9a2e",
+    "#d1679f", "#a8755a", "#2aa0b2", "#6f7f4f",
 ]  # fmt: skip
 INK = "#010203"  # stands for the page's own text colour, light or dark
 STYLE: dict[Any, Any] = {
@@ -37,30 +38,42 @@ def arm_colours(arms: Iterable[str]) -> dict[str, str]:
 
 
 def curves(history: pd.DataFrame) -> str:
-    """Loss and accuracy by epoch: the mean over the trials, and their range as a band; arms are told by colour.
+    """Loss and accuracy by epoch, as SVG; each arm has its colour.
 
-    `history` is metrics/plots/curves.csv.
+    A line is the mean over the trials, the band around it their range. `history` is
+    metrics/plots/curves.csv.
     """
     colours = arm_colours(history["arm"].unique())
+
     with rc_context(STYLE):
         figure = Figure(figsize=(11, 3.6), layout="constrained")
+
         for axes, column in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
             for arm, rows in history.groupby("arm", sort=False):
-                low, high, colour = rows[f"{column}_min"], rows[f"{column}_max"], colours[str(arm)]
+                low = rows[f"{column}_min"]
+                high = rows[f"{column}_max"]
+                colour = colours[str(arm)]
                 axes.fill_between(rows["epoch"], low, high, color=colour, alpha=0.15, linewidth=0)
                 axes.plot(rows["epoch"], rows[column], color=colour, linewidth=1.6)
+
             axes.set(xlabel="epoch", title=f"training {column}")
             axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
+
+        # Without date and creator, equal curves are equal bytes.
         buffer = io.StringIO()
-        figure.savefig(
-            buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None}
-        )
+        metadata = {"Date": None, "Creator": None}
+        figure.savefig(buffer, format="svg", transparent=True, metadata=metadata)
+
     return _inline(buffer.getvalue())
 
 
 def _inline(svg: str) -> str:
-    """Drop what only a file of its own needs (header, namespaces, metadata); take the page's text colour."""
-    svg = re.sub(
-        r"<metadata>.*?</metadata>|<!--.*?-->", "", svg[svg.index("<svg") :], flags=re.DOTALL
-    )
-    return re.sub(r' xmlns(:\w+)?="[^"]*"', "", svg).replace(INK, "currentColor")
+    """The SVG as part of a page.
+
+    Drops what only a file of its own needs (header, namespaces, metadata), and takes the page's
+    text colour.
+    """
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", svg, flags=re.DOTALL)
+    svg = re.sub(r' xmlns(:\w+)?="[^"]*"', "", svg)
+    return svg.replace(INK, "currentColor")

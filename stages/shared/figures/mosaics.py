@@ -1,4 +1,4 @@
-"""Labelled grids of images, for people: a sheet in PNG, and thumbnails that travel inside a page."""
+"""Labelled grids of images, for people: a sheet in PNG, and thumbnails inside a page."""
 
 import base64
 import io
@@ -10,12 +10,20 @@ from typing import NamedTuple
 import matplotlib
 from PIL import Image, ImageDraw, ImageFont
 
-SMALLEST, LARGEST = 96, 160  # pixels of the longer side, as shown
-WIDEST, TALLEST = 2000, 4000  # pixels of a figure: twice a page's width, for fine screens
-GAP, MARGIN = 12, 16
-LINE, TEXT = 15, 11  # pixels: a line's height, a letter's
-COLUMN = 132  # at least: room for a class's name under a small image
-PAPER, INK, FAINT = "white", "#1c1e21", "#6a707a"
+# All sizes are in pixels. First the limits of an image's longer side, as shown.
+SMALLEST = 96
+LARGEST = 160
+# The limits of a figure: twice a page's width, for fine screens.
+WIDEST = 2000
+TALLEST = 4000
+GAP = 12
+MARGIN = 16
+LINE = 15  # a line's height
+TEXT = 11  # a letter's height
+COLUMN = 132  # a column's width at least: room for a class's name under a small image
+PAPER = "white"
+INK = "#1c1e21"
+FAINT = "#6a707a"
 
 
 class Cell(NamedTuple):
@@ -26,17 +34,25 @@ class Cell(NamedTuple):
 
 
 def fit(image: Image.Image) -> Image.Image:
-    """Enlarge small images smoothly, shrink large ones; the longer side ends between SMALLEST and LARGEST."""
+    """Enlarge small images smoothly, shrink large ones.
+
+    The longer side ends between SMALLEST and LARGEST.
+    """
     side = max(image.size)
     shown = min(max(side, SMALLEST), LARGEST)
     if shown == side:
         return image
-    size = (max(1, round(image.width * shown / side)), max(1, round(image.height * shown / side)))
-    return image.resize(size, Image.Resampling.LANCZOS)
+
+    width = max(1, round(image.width * shown / side))
+    height = max(1, round(image.height * shown / side))
+    return image.resize((width, height), Image.Resampling.LANCZOS)
 
 
 def data_uri(image: Image.Image) -> str:
-    """A thumbnail as text to put into an `src`; WebP, a fifth of a PNG's size when enlarged."""
+    """A thumbnail as text to put into an `src`.
+
+    It is a WebP, which has a fifth of a PNG's size when the image was enlarged.
+    """
     return _encode(fit(image))
 
 
@@ -54,55 +70,70 @@ def _encode(image: Image.Image) -> str:
 
 
 def corner(row: int, column: int, side: int, lines: int) -> tuple[int, int]:
-    """Where a cell's image begins on the sheet: (x, y) in pixels; images are `side` wide, over `lines` lines."""
+    """The upper left corner of a cell's image on the sheet, (x, y) in pixels.
+
+    Images are `side` wide, above `lines` lines of text.
+    """
     x = MARGIN + column * (max(side, COLUMN) + GAP)
     y = MARGIN + LINE + GAP // 2 + row * (side + lines * LINE + GAP)
     return x, y
 
 
 def mosaic(headings: Sequence[str], rows: Sequence[Sequence[Cell | None]]) -> Image.Image:
-    """Rows of captioned images under headings; None leaves its place empty."""
+    """Rows of captioned images under headings; where a row has None, the sheet stays empty."""
     shown = [[cell and Cell(fit(cell.image), cell.lines) for cell in row] for row in rows]
     cells = [cell for row in shown for cell in row if cell]
     side = max((max(cell.image.size) for cell in cells), default=SMALLEST)
     lines = max((len(cell.lines) for cell in cells), default=0)
+
     right, bottom = corner(len(rows), len(headings), side, lines)
     sheet = Image.new("RGB", (right - GAP + MARGIN, bottom - GAP + MARGIN), PAPER)
     paint = ImageDraw.Draw(sheet)
+
     for column, heading in enumerate(headings):
-        _write(
-            paint, (corner(0, column, side, lines)[0], MARGIN), heading, max(side, COLUMN), FAINT
-        )
+        x, _ = corner(0, column, side, lines)
+        _write(paint, (x, MARGIN), heading, max(side, COLUMN), FAINT)
+
     for number, row in enumerate(shown):
         for column, cell in enumerate(row):
             if cell:
                 _put(sheet, paint, cell, corner(number, column, side, lines), side)
+
     return sheet
 
 
 def _put(
-    sheet: Image.Image, paint: ImageDraw.ImageDraw, cell: Cell, place: tuple[int, int], side: int
+    sheet: Image.Image, paint: ImageDraw.ImageDraw, cell: Cell, position: tuple[int, int], side: int
 ) -> None:
-    sheet.paste(cell.image, place)
+    """Draw the cell's image at `position`, its upper left corner, and its lines below it."""
+    x, y = position
+    sheet.paste(cell.image, position)
+
     for number, line in enumerate(cell.lines):
-        below = (place[0], place[1] + side + 3 + number * LINE)
+        below = (x, y + side + 3 + number * LINE)
         _write(paint, below, line, max(side, COLUMN), INK if number == 0 else FAINT)
 
 
 def _write(
-    paint: ImageDraw.ImageDraw, place: tuple[int, int], text: str, width: int, colour: str
+    paint: ImageDraw.ImageDraw, position: tuple[int, int], text: str, width: int, colour: str
 ) -> None:
     """One line, cut with an ellipsis where it would run into its neighbour."""
-    text, shown = " ".join(text.split()), len(text)
-    whole = text
+    whole = " ".join(text.split())
+    shown = len(whole)
+    text = whole
+
     while paint.textlength(text, _font()) > width and shown > 1:
         shown -= 1
         text = whole[:shown].rstrip() + "…"
-    paint.text(place, text, fill=colour, font=_font())
+
+    paint.text(position, text, fill=colour, font=_font())
 
 
 @cache
 def _font() -> ImageFont.FreeTypeFont:
-    """DejaVu, which comes with matplotlib: the same letters on every machine, and more than Latin ones."""
+    """DejaVu, which comes with matplotlib.
+
+    Its letters are the same on every machine, and not only the Latin ones.
+    """
     path = Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf"
     return ImageFont.truetype(str(path), TEXT, layout_engine=ImageFont.Layout.BASIC)

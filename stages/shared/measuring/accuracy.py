@@ -1,7 +1,8 @@
-"""Measures of classifiers by their predictions: top-1, many/medium/few-shot classes, Waterbird groups, paired gains.
+"""Measures of classifiers: top-1, many/medium/few-shot classes, Waterbird groups, paired gains.
 
-They need predictions.csv and nothing else of a run, so that another revision's can be measured as well. Accuracies are
-percentages with two decimals; intervals are 95 % bootstrap over trials and test images.
+They need predictions.csv and nothing else of a run, so that another revision's run can be measured
+as well. Accuracies are percentages with two decimals; intervals are 95 % bootstrap intervals over
+trials and test images.
 """
 
 from pathlib import Path
@@ -26,7 +27,10 @@ ANEW = "train the arm anew with `dvc repro -f`"
 
 
 class Answers(NamedTuple):
-    """A classifier's answers on one split, in the order of the keys: predictions are (trials, images)."""
+    """A classifier's answers on one split, in the order of the keys.
+
+    Predictions are (trials, images), all else (images,).
+    """
 
     keys: np.ndarray
     labels: np.ndarray
@@ -42,27 +46,35 @@ Splits = dict[str, Answers]  # `test`, and `ood` where the dataset has one
 
 
 def read_answers(source: Path | IO[str], name: str = "") -> Splits:
-    """Both splits of a predictions.csv, by its path or from an open file, which messages call `name`."""
-    name = name or str(
-        source if isinstance(source, Path) else getattr(source, "name", "predictions.csv")
-    )
+    """The splits of a predictions.csv, given as a path or an open file.
+
+    Messages call it `name`. Raises BadInput for a file that is missing or incomplete, or has other
+    columns.
+    """
+    if not name:
+        known = source if isinstance(source, Path) else getattr(source, "name", "predictions.csv")
+        name = str(known)
     if isinstance(source, Path) and not source.is_file():
         raise BadInput(f"{name}: there is no such file; run `dvc repro` first")
+
     rows = pd.read_csv(source, dtype=TEXT, keep_default_na=False)  # type: ignore[arg-type]
     if list(rows.columns) != PREDICTION_COLUMNS:
         raise BadInput(f"{name}: columns must be {', '.join(PREDICTION_COLUMNS)}; {ANEW}")
+
     return {str(split): _order(part, name) for split, part in rows.groupby("split")}
 
 
 def _order(rows: pd.DataFrame, name: str) -> Answers:
+    """One split's rows as arrays, in the order of the keys."""
     twice = rows.duplicated(["trial", "key"])
     if twice.any():
-        raise BadInput(
-            f"{name}: a trial has answered image {rows.loc[twice, 'key'].iloc[0]!r} twice; {ANEW}"
-        )
+        key = rows.loc[twice, "key"].iloc[0]
+        raise BadInput(f"{name}: a trial has answered image {key!r} twice; {ANEW}")
+
     predicted = rows.pivot(index="trial", columns="key", values="predicted")
     if predicted.isna().any(axis=None):
         raise BadInput(f"{name}: not every trial has answered every image; {ANEW}")
+
     images = rows.drop_duplicates("key").set_index("key").loc[predicted.columns]
     return Answers(
         images.index.to_numpy(str),
@@ -73,17 +85,18 @@ def _order(rows: pd.DataFrame, name: str) -> Answers:
 
 
 def paired(one: Answers, other: Answers) -> bool:
-    """The same images in as many trials: only then is a difference of the two a gain."""
+    """Whether both answer the same images in as many trials: only then is a difference a gain."""
     same = all(np.array_equal(a, b) for a, b in zip(one[:3], other[:3], strict=True))
     return same and len(one.predicted) == len(other.predicted)
 
 
 def shot_groups(counts: np.ndarray, many: int, few: int) -> dict[str, np.ndarray]:
-    """The classes with more than `many` training images, with fewer than `few`, and between; empty groups are left out.
+    """The classes with more than `many` training images, with fewer than `few`, and between.
 
-    `counts` holds the classes' numbers of training images.
+    `counts` holds the classes' numbers of training images. Empty groups are left out.
     """
-    above, below = counts > many, counts < few
+    above = counts > many
+    below = counts < few
     groups = {"many": above, "medium": ~above & ~below, "few": below}
     return {name: np.flatnonzero(members) for name, members in groups.items() if members.any()}
 
@@ -100,7 +113,8 @@ def deviation(shares: np.ndarray) -> float:
 def measure_arm(answers: Splits, shots: dict[str, np.ndarray]) -> dict[str, Any]:
     """One entry of `arms` in metrics/evaluate.json.
 
-    many, medium and few are means of the classes' accuracies, as in the official code (train_hub_imb.py).
+    many, medium and few are means of the classes' accuracies, as in the official code
+    (train_hub_imb.py).
     """
     test = answers["test"]
     trials = test.correct.mean(1)
@@ -108,28 +122,33 @@ def measure_arm(answers: Splits, shots: dict[str, np.ndarray]) -> dict[str, Any]
         "top1": percent(trials.mean()),
         "top1_std": percent(deviation(trials)),
     }
+
     for name, members in shots.items():
         tested = np.intersect1d(members, test.labels)
         if len(tested):
-            result[name] = percent(
-                np.mean([test.correct[:, test.labels == label].mean() for label in tested])
-            )
+            by_class = [test.correct[:, test.labels == label].mean() for label in tested]
+            result[name] = percent(np.mean(by_class))
+
     if "ood" in answers:
         result["waterbird"] = measure_groups(answers["ood"])
+
     return result
 
 
 def measure_groups(ood: Answers) -> dict[str, Any]:
     """Accuracy by Waterbird group (Sec. 4.4, Table 4), over all images, and of the worst group."""
-    groups = {
-        str(group): percent(ood.correct[:, ood.groups == group].mean())
-        for group in np.unique(ood.groups)
-    }
+    groups = {}
+    for group in np.unique(ood.groups):
+        groups[str(group)] = percent(ood.correct[:, ood.groups == group].mean())
+
     return {"average": percent(ood.correct.mean()), "worst": min(groups.values()), "groups": groups}
 
 
 def draw_weights(base: Splits, count: int) -> dict[str, Weights]:
-    """`count` resamples of each split's trials and images; the same for all arms, so that gains are paired."""
+    """`count` resamples of each split's trials and images.
+
+    All arms share them, so that gains are paired.
+    """
     return {
         split: resample(len(part.predicted), part.groups, count) for split, part in base.items()
     }
@@ -145,12 +164,14 @@ def measure_gain(arm: Splits, base: Splits, weights: dict[str, Weights]) -> dict
     def worst(answers: Splits, use: dict[str, Weights]) -> np.ndarray:
         return worst_accuracy(answers["ood"].correct, answers["ood"].groups, use["ood"])
 
+    statistics = {"top1": top1}
+    if "ood" in base:
+        statistics["waterbird_worst"] = worst
+
     result: dict[str, Any] = {}
-    for name, statistic in {
-        "top1": top1,
-        **({"waterbird_worst": worst} if "ood" in base else {}),
-    }.items():
+    for name, statistic in statistics.items():
         result[name] = percent((statistic(arm, ones) - statistic(base, ones))[0])
         ends = interval(statistic(arm, weights) - statistic(base, weights))
         result[f"{name}_ci"] = [percent(end) for end in ends]
+
     return result

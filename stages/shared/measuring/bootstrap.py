@@ -1,7 +1,7 @@
 """Accuracies with 95 % bootstrap intervals over trials and test images.
 
-A resample is a weight for each trial and a weight for each image, so that accuracies of all resamples are two matrix
-products. The same weights serve all arms: gains are paired.
+A resample is a weight for each trial and a weight for each image, so that accuracies of all
+resamples are two matrix products. The same weights serve all arms, so that gains are paired.
 """
 
 from typing import NamedTuple
@@ -12,7 +12,10 @@ INTERVAL = (2.5, 97.5)  # percentiles
 
 
 class Weights(NamedTuple):
-    """How often each resample holds each trial (resamples, trials) and each image (resamples, images)."""
+    """How often each resample holds each trial and each image.
+
+    Arrays (resamples, trials) and (resamples, images).
+    """
 
     trials: np.ndarray
     images: np.ndarray
@@ -24,15 +27,20 @@ def whole(trials: int, images: int) -> Weights:
 
 
 def resample(trials: int, groups: np.ndarray, count: int, seed: int = 0) -> Weights:
-    """Draw `count` resamples with replacement; images within their group, (images,), whose size is no chance."""
+    """Draw `count` resamples with replacement.
+
+    `groups` names each image's group, (images,). Images are drawn within their group, because a
+    group's size is not a matter of chance.
+    """
     random = np.random.default_rng(seed)
     drawn = random.multinomial(trials, np.full(trials, 1 / trials), size=count).astype(float)
+
     images = np.zeros((count, len(groups)))
     for group in np.unique(groups):
         members = np.flatnonzero(groups == group)
-        images[:, members] = random.multinomial(
-            len(members), np.full(len(members), 1 / len(members)), size=count
-        )
+        size = len(members)
+        images[:, members] = random.multinomial(size, np.full(size, 1 / size), size=count)
+
     return Weights(drawn, images)
 
 
@@ -43,14 +51,17 @@ def accuracy(correct: np.ndarray, weights: Weights) -> np.ndarray:
 
 
 def worst_accuracy(correct: np.ndarray, groups: np.ndarray, weights: Weights) -> np.ndarray:
-    """The lowest group's accuracy in each resample; which group that is, each resample finds anew."""
-    members = [groups == group for group in np.unique(groups)]
-    by_group = [
-        accuracy(correct[:, m], Weights(weights.trials, weights.images[:, m])) for m in members
-    ]
+    """The worst group's accuracy in each resample; each has its own worst group."""
+    by_group = []
+    for group in np.unique(groups):
+        members = groups == group
+        part = Weights(weights.trials, weights.images[:, members])
+        by_group.append(accuracy(correct[:, members], part))
+
     return np.min(by_group, axis=0)
 
 
 def interval(values: np.ndarray) -> tuple[float, float]:
+    """The ends of the interval that holds 95 % of the values."""
     low, high = np.percentile(values, INTERVAL)
     return float(low), float(high)

@@ -1,4 +1,7 @@
-"""Inception's features, which FID proper compares (Heusel et al., 2017), by torch-fidelity's port of the original."""
+"""Inception's features, which FID proper compares (Heusel et al., 2017).
+
+The network is torch-fidelity's port of the original.
+"""
 
 import numpy as np
 import torch
@@ -14,7 +17,11 @@ LEAF = "params.yaml: assess.frechet"
 
 
 def load_inception() -> torch.nn.Module:
-    """Raises BadInput where the package or its weights are missing: another network's distance would not be FID."""
+    """Inception, in the version that defines FID.
+
+    Raises BadInput where the package or its weights are missing, because another network's distance
+    would not be FID.
+    """
     try:
         from torch_fidelity.feature_extractor_inceptionv3 import (
             URL_INCEPTION_V3,
@@ -24,16 +31,17 @@ def load_inception() -> torch.nn.Module:
         raise BadInput(
             f"{LEAF}: inception needs torch-fidelity; `pip install torch-fidelity`, or set clip"
         ) from None
+
     try:
         network = FeatureExtractorInceptionV3("inception-v3-compat", [LAYER])
-    except (
-        Exception
-    ) as error:  # an unreachable host, or a file that is not a checkpoint, which raises anything
+    except Exception as error:
+        # An unreachable host, or a file that is not a checkpoint: the latter can raise anything.
         reason = " ".join(str(error).split())[:200]
         raise BadInput(
             f"{LEAF}: inception's weights cannot be fetched ({reason}); "
             f"put {URL_INCEPTION_V3} into {torch.hub.get_dir()}/checkpoints/, or set clip"
         ) from None
+
     return network.to(device())
 
 
@@ -41,12 +49,12 @@ def load_inception() -> torch.nn.Module:
 def inception_features(table: Table, network: torch.nn.Module, size: tuple[int, int]) -> np.ndarray:
     """The table's images, resized to `size` (width, height), as float32 (n, 2048)."""
     parts = [np.empty((0, int(LAYER)), np.float32)]
+
     for first in tqdm(range(0, len(table), BATCH), desc="Inception", disable=len(table) < 100):
         images = [table.image(row) for row in range(first, min(first + BATCH, len(table)))]
-        pixels = np.stack(
-            [np.asarray(image.resize(size, Image.Resampling.LANCZOS)) for image in images]
-        )
-        parts.append(
-            network(torch.from_numpy(pixels).permute(0, 3, 1, 2).to(device()))[0].cpu().numpy()
-        )
+        resized = [np.asarray(image.resize(size, Image.Resampling.LANCZOS)) for image in images]
+        pixels = torch.from_numpy(np.stack(resized)).permute(0, 3, 1, 2)
+        features = network(pixels.to(device()))[0]
+        parts.append(features.cpu().numpy())
+
     return np.concatenate(parts)

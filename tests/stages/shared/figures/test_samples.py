@@ -17,9 +17,11 @@ def here(tmp_path, monkeypatch):
 
 def test_images_from_noise_stand_beside_a_real_one_of_their_class():
     page = make_page(gen=True, dropped=0)
+
     assert "a real one" in page
     assert "reference</div>" not in page
     assert "label 1.00 target" in page
+
     pixels = np.asarray(Image.open("metrics/samples.png"))
     for target in range(len(NAMES)):
         x, y = corner(target, 0, 96, 2)
@@ -29,16 +31,19 @@ def test_images_from_noise_stand_beside_a_real_one_of_their_class():
 def test_each_translation_stands_beside_its_own_reference():
     make_page(dropped=0)
     pixels = np.asarray(Image.open("metrics/samples.png"))
-    seen = set()
+
+    references = set()
     for row in range(8):
         x, y = corner(row, 0, 96, 2)
         reference = tuple(pixels[y + 48, x + 48])
         assert reference in [real_colour(number) for number in range(9)]
-        seen.add(reference)
+        references.add(reference)
+
         for column in range(len(STRENGTHS)):
             x, y = corner(row, column + 1, 96, 2)
             assert tuple(pixels[y + 48, x + 48]) == (reference[0], 220, 60 * column)
-    assert len(seen) == 8
+
+    assert len(references) == 8
 
 
 def test_references_with_every_strength_and_new_classes_come_first():
@@ -53,6 +58,7 @@ def test_references_with_every_strength_and_new_classes_come_first():
         ],
         columns=["source_key", "source_label", "target_label", "strength"],
     )
+
     assert choose_translations(rows, 3) == [[5, 4], [None, 3], [1, 2]]
 
 

@@ -29,7 +29,9 @@ def test_thresholds_of_shot_groups_are_exclusive(count, group):
 
 
 def test_an_arm_by_hand():
-    assert measure_arm({"test": TEST, "ood": OOD}, shot_groups(COUNTS, many=10, few=5)) == {
+    found = measure_arm({"test": TEST, "ood": OOD}, shot_groups(COUNTS, many=10, few=5))
+
+    assert found == {
         "top1": 62.5,  # trials 75 and 50
         "top1_std": 17.68,  # 25 / sqrt(2)
         "many": 75.0,
@@ -45,15 +47,18 @@ def test_an_arm_by_hand():
 
 def test_one_trial_has_no_deviation():
     single = TEST._replace(predicted=TEST.predicted[:1])
+
     assert measure_arm({"test": single}, {})["top1_std"] == 0
 
 
 def test_shot_groups_are_means_over_classes_not_images():
-    """Classes 0 and 1 are both medium: 3 of 4 of class 0's answers are right, and 1 of 2 of class 1's."""
-    assert (
-        measure_arm({"test": TEST}, shot_groups(np.array([7, 7, 4]), many=10, few=5))["medium"]
-        == 62.5
-    )
+    """Classes 0 and 1 are both medium.
+
+    3 of 4 of class 0's answers are right, and 1 of 2 of class 1's.
+    """
+    shots = shot_groups(np.array([7, 7, 4]), many=10, few=5)
+
+    assert measure_arm({"test": TEST}, shots)["medium"] == 62.5
 
 
 def gain(arm: dict[str, Answers], base: dict[str, Answers]) -> dict:
@@ -62,26 +67,39 @@ def gain(arm: dict[str, Answers], base: dict[str, Answers]) -> dict:
 
 def test_identical_arms_gain_exactly_nothing():
     twin = {"test": TEST, "ood": OOD}
+
     assert gain(twin, twin) == {
-        "top1": 0.0, "top1_ci": [0.0, 0.0], "waterbird_worst": 0.0, "waterbird_worst_ci": [0.0, 0.0],
-    }  # fmt: skip
+        "top1": 0.0,
+        "top1_ci": [0.0, 0.0],
+        "waterbird_worst": 0.0,
+        "waterbird_worst_ci": [0.0, 0.0],
+    }
 
 
 def test_from_all_wrong_to_all_right_is_a_hundred_points_in_every_resample():
     wrong, right = ({"test": flip(TEST, ideal), "ood": flip(OOD, ideal)} for ideal in (False, True))
+
     assert gain(right, wrong) == {
-        "top1": 100.0, "top1_ci": [100.0, 100.0], "waterbird_worst": 100.0, "waterbird_worst_ci": [100.0, 100.0],
-    }  # fmt: skip
+        "top1": 100.0,
+        "top1_ci": [100.0, 100.0],
+        "waterbird_worst": 100.0,
+        "waterbird_worst_ci": [100.0, 100.0],
+    }
 
 
 def test_gains_are_paired_by_image():
-    """Right on one image more, out of 400: unpaired, the interval would reach some seven points either way."""
+    """Right on one image more, out of 400.
+
+    Unpaired, the interval would reach some seven points either way.
+    """
     base = Answers(
         np.arange(400).astype(str), np.arange(400) % 2, np.full(400, ""), np.zeros((1, 400), int)
     )
     better = base.predicted.copy()
     better[0, 1] = 1
+
     result = gain({"test": base._replace(predicted=better)}, {"test": base})
+
     assert result["top1"] == 0.25
     assert result["top1_ci"][0] == 0
     assert result["top1_ci"][1] <= 1
@@ -116,7 +134,9 @@ TEXT = """trial,split,key,label,predicted,group
 def test_reads_a_path_and_an_open_file_alike(opened, tmp_path):
     path = tmp_path / "predictions.csv"
     path.write_text(TEXT)
+
     answers = read_answers(io.StringIO(TEXT) if opened else path)
+
     assert set(answers) == {"test", "ood"}
     test = answers["test"]
     assert test.keys.tolist() == ["007", "NA"]

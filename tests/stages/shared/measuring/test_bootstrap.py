@@ -27,15 +27,15 @@ def test_weights_count_trials_and_images():
 def test_each_resample_finds_its_own_worst_group():
     groups = np.array(["a", "a", "b", "b"])
     weights = Weights(np.array([[1.0, 0], [0, 1]]), np.array([[1.0, 1, 1, 1], [0, 2, 2, 0]]))
-    assert worst_accuracy(CORRECT, groups, weights).tolist() == [
-        0.0,
-        0.0,
-    ]  # b in the first, a in the second
+
+    # The worst is b in the first resample, a in the second.
+    assert worst_accuracy(CORRECT, groups, weights).tolist() == [0.0, 0.0]
     assert worst_accuracy(CORRECT, groups, whole(2, 4)).tolist() == [0.25]
 
 
 def test_resamples_keep_the_number_of_trials_and_of_each_groups_images():
     weights = resample(3, np.array(["a", "b", "b", "b"]), 50)
+
     assert (weights.trials.sum(1) == 3).all()
     assert (weights.images[:, 0] == 1).all()
     assert (weights.images[:, 1:].sum(1) == 3).all()
@@ -45,6 +45,8 @@ def test_resamples_keep_the_number_of_trials_and_of_each_groups_images():
 def test_the_interval_agrees_with_the_binomial():
     """One trial of 400 images at one half: standard error 2.5 points, so about 0.451 to 0.549."""
     correct = np.array([[1.0, 0] * 200])
+
     low, high = interval(accuracy(correct, resample(1, np.full(400, ""), 4000)))
+
     assert low == pytest.approx(0.5 - 1.96 * 0.025, abs=0.004)
     assert high == pytest.approx(0.5 + 1.96 * 0.025, abs=0.004)
