@@ -23,6 +23,7 @@ from stages.datasets.toybirds.tables import draw, render_species
 from stages.shared.diffusion.sampling import Sampling
 from stages.shared.diffusion.text import Text
 from stages.shared.diffusion.translation import load_translator, translate
+from stages.shared.manifests import read_classes, read_manifest
 from stages.shared.measuring.fidelity import background_error
 from stages.shared.measuring.judge import Judge, load_judge, recognised
 from stages.shared.methods import read_strategy
@@ -30,7 +31,6 @@ from stages.shared.params import load
 from stages.shared.paths import DOWNLOAD, JUDGE, SUBSAMPLE
 from stages.shared.schemas.download import Params as DownloadParams
 from stages.shared.schemas.synthesize import Params
-from stages.shared.tables import read_classes, read_manifest
 
 # rendered birds that the judge has not seen: it was trained on those of seed 1
 FRESH = 1200

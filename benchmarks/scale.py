@@ -24,8 +24,9 @@ from stages.filter import confidence, split
 from stages.plan import Choice, make_plan
 from stages.shared.diffusion.translation import read_plan
 from stages.shared.files import write_csv
+from stages.shared.manifests import read_manifest
 from stages.shared.schemas.plan import Params
-from stages.shared.tables import SHARD_ROWS, Table, locate_rows, read_manifest, shard_name
+from stages.shared.tables import SHARD_ROWS, Table, locate_rows, shard_name
 
 CLASSES = 1000
 MULTIPLIER = 5

@@ -24,12 +24,13 @@ from stages.shared.diffusion.text import Text
 from stages.shared.diffusion.translation import load_translator
 from stages.shared.errors import BadInput
 from stages.shared.files import write_json
+from stages.shared.manifests import read_classes, read_manifest
 from stages.shared.methods import METHODS, Method, Name, read_strategy
 from stages.shared.params import Section, load, read
 from stages.shared.paths import DOWNLOAD, SUBSAMPLE
 from stages.shared.running.runtime import device, precision
 from stages.shared.schemas.synthesize import Params, Synth
-from stages.shared.tables import Table, read_classes, read_manifest
+from stages.shared.tables import Table
 from stages.synthesize import synthesize
 
 WARM_UP = 2  # batches

@@ -19,6 +19,7 @@ from transformers import CLIPModel, CLIPProcessor
 
 from stages.shared.errors import BadInput
 from stages.shared.files import write_csv, write_json
+from stages.shared.manifests import read_classes, read_manifest
 from stages.shared.measuring.fidelity import background_error, diversity, frechet_distance
 from stages.shared.measuring.inception import inception_features, load_inception
 from stages.shared.measuring.judge import load_judge, recognised
@@ -28,7 +29,7 @@ from stages.shared.pretrained.clip import image_features, load_clip, text_featur
 from stages.shared.prompts import class_prompts
 from stages.shared.running.runtime import BATCH, seed_everything
 from stages.shared.schemas.assess import Features, Params
-from stages.shared.tables import Table, read_classes, read_manifest
+from stages.shared.tables import Table
 
 STREAM = 2  # keeps these draws apart from those that synthesize makes with an image's seed
 FEWEST = 50  # images on each side of a Fréchet distance: of fewer, it measures how few they are

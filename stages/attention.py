@@ -37,12 +37,13 @@ from stages.shared.diffusion.translation import (
 from stages.shared.errors import BadInput
 from stages.shared.figures.mosaics import Cell, mosaic
 from stages.shared.files import write_json
+from stages.shared.manifests import read_classes, read_manifest
 from stages.shared.methods import Strategy, read_strategy
 from stages.shared.params import load
 from stages.shared.paths import DOWNLOAD, METRICS, PLAN, SUBSAMPLE
 from stages.shared.running.runtime import seed_everything
 from stages.shared.schemas.attention import Params
-from stages.shared.tables import Table, read_classes, read_manifest
+from stages.shared.tables import Table
 
 # the headings of the maps stand in the order of WORDS
 HEADINGS = ("reference", "translation", "identifier", "metaclass", "end of text")

@@ -26,11 +26,12 @@ from stages.datasets.published.dogs import read_dogs
 from stages.datasets.published.flowers import read_flowers
 from stages.datasets.published.pascal import read_pascal
 from stages.datasets.toybirds.tables import draw_toybirds
+from stages.shared.manifests import write_classes
 from stages.shared.params import load
 from stages.shared.paths import DOWNLOAD
 from stages.shared.running.work import publish, work_folder
 from stages.shared.schemas.download import Data, Params
-from stages.shared.tables import write_classes, write_table
+from stages.shared.tables import write_table
 
 EMPTY = {
     "masks": Split(pd.DataFrame({"label": []}), ()),

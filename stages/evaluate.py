@@ -17,6 +17,7 @@ import pandas as pd
 
 from stages.shared.errors import BadInput
 from stages.shared.files import write_csv, write_json
+from stages.shared.manifests import read_classes, read_manifest
 from stages.shared.measuring.accuracy import (
     Splits,
     draw_weights,
@@ -36,7 +37,6 @@ from stages.shared.schemas.evaluate import (
     arm_names,
     check_orphans,
 )
-from stages.shared.tables import read_classes, read_manifest
 
 CURVE_COLUMNS = ["trial", "epoch", "loss", "accuracy", "learning_rate"]
 

@@ -17,7 +17,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from stages.shared.errors import BadInput
-from stages.shared.tables import REMAKE, Table, read_classes, read_manifest, shown
+from stages.shared.manifests import REMAKE, read_classes, read_manifest, shown
+from stages.shared.tables import Table
 
 # tables that only choose rows of another, whose images they share
 IMAGES = {"subsample": "download/train", "filter": "synthesize"}

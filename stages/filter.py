@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 
 from stages.shared.files import write_csv, write_json
+from stages.shared.manifests import read_classes
 from stages.shared.methods import Criterion, read_criterion
 from stages.shared.params import load
 from stages.shared.paths import DOWNLOAD, FILTER, METRICS, SYNTHESIZE
@@ -18,7 +19,7 @@ from stages.shared.prompts import class_prompts
 from stages.shared.running.processes import launch, processes
 from stages.shared.running.runtime import seed_everything
 from stages.shared.schemas.filter import Params
-from stages.shared.tables import Table, read_classes
+from stages.shared.tables import Table
 
 
 def captions(criterion: Criterion, classes: pd.DataFrame) -> list[str]:

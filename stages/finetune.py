@@ -32,6 +32,7 @@ from stages.shared.diffusion.base_model import (
 )
 from stages.shared.diffusion.text import encode, encoders, predict, tokenize
 from stages.shared.errors import BadInput
+from stages.shared.manifests import read_classes, read_manifest
 from stages.shared.methods import Strategy, learns_lora, learns_tokens, read_strategy
 from stages.shared.params import load
 from stages.shared.paths import DOWNLOAD, FINETUNE, METHOD, SUBSAMPLE
@@ -47,7 +48,7 @@ from stages.shared.running.runtime import (
 )
 from stages.shared.running.work import model_folder, publish, work_key
 from stages.shared.schemas.finetune import Finetune, Params
-from stages.shared.tables import Table, read_classes, read_manifest
+from stages.shared.tables import Table
 
 LORA_TARGETS = ["to_q", "to_k", "to_v", "to_out.0"]  # every attention projection of the UNet
 

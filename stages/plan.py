@@ -13,12 +13,13 @@ import pandas as pd
 
 from stages.shared.errors import BadInput
 from stages.shared.files import write_csv
+from stages.shared.manifests import read_classes, read_manifest
 from stages.shared.methods import Mode, read_mode
 from stages.shared.params import load
 from stages.shared.paths import DOWNLOAD, PLAN, SUBSAMPLE
 from stages.shared.pretrained.reference import Pretrained
 from stages.shared.schemas.plan import Params, Synth, check_choice
-from stages.shared.tables import Table, read_classes, read_manifest
+from stages.shared.tables import Table
 
 STREAM = 1  # keeps these draws apart from those that subsample makes with the same seed
 PLANNED = ["source_key", "source_label", "target_label", "strength", "seed"]

@@ -30,11 +30,11 @@ from stages.shared.figures.samples import (
     towards,
     without_reference,
 )
+from stages.shared.manifests import read_classes, read_manifest
 from stages.shared.methods import TITLES, read_criterion, read_mode
 from stages.shared.params import load
 from stages.shared.paths import DOWNLOAD, FILTER, METRICS, PLOTS, SUBSAMPLE
 from stages.shared.schemas.report import Params
-from stages.shared.tables import read_classes, read_manifest
 
 SYNTHETIC_COLUMNS = ["source_key", "source_label", "target_label", "strength", "score"]
 SHOWN = 16  # images of the filter

@@ -12,10 +12,10 @@ import pandas as pd
 
 from stages.shared.errors import BadInput
 from stages.shared.files import write_csv
+from stages.shared.manifests import read_classes, read_manifest
 from stages.shared.params import load
 from stages.shared.paths import DOWNLOAD, SUBSAMPLE
 from stages.shared.schemas.subsample import Exponent, Params, Subset
-from stages.shared.tables import read_classes, read_manifest
 
 
 def class_sizes(

@@ -31,6 +31,7 @@ from stages.shared.diffusion.translation import (
     translate_rows,
 )
 from stages.shared.files import write_csv
+from stages.shared.manifests import read_classes, read_manifest
 from stages.shared.methods import Strategy, read_strategy
 from stages.shared.params import load
 from stages.shared.paths import DOWNLOAD, FINETUNE, METHOD, PLAN, SUBSAMPLE, SYNTHESIZE
@@ -38,16 +39,7 @@ from stages.shared.running.processes import common_folder, launch, processes, sh
 from stages.shared.running.runtime import device, precision, seed_everything
 from stages.shared.running.work import model_folder, publish, work_key
 from stages.shared.schemas.synthesize import Params, Synth, check_mode
-from stages.shared.tables import (
-    SHARD_ROWS,
-    Table,
-    encode_png,
-    locate_rows,
-    read_classes,
-    read_manifest,
-    shard_name,
-    write_shard,
-)
+from stages.shared.tables import SHARD_ROWS, Table, encode_png, locate_rows, shard_name, write_shard
 
 
 def keep_background(

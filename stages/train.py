@@ -43,6 +43,7 @@ from stages.shared.classifier.training import (
 )
 from stages.shared.errors import BadInput
 from stages.shared.files import write_csv, write_json
+from stages.shared.manifests import read_classes, read_manifest
 from stages.shared.methods import read_mode
 from stages.shared.params import PATH, load, read
 from stages.shared.paths import DOWNLOAD, FILTER, METHOD, METRICS, SUBSAMPLE, SYNTHESIZE, TRAIN
@@ -50,7 +51,7 @@ from stages.shared.running.processes import common_folder, launch, processes, sh
 from stages.shared.running.runtime import device, precision, seed_everything, training_precision
 from stages.shared.running.work import model_folder, publish, work_key
 from stages.shared.schemas.train import RealArm, RealParams, SyntheticParams, Train
-from stages.shared.tables import Table, read_classes, read_manifest
+from stages.shared.tables import Table
 
 CURVE_COLUMNS = ["epoch", "loss", "accuracy", "learning_rate"]
 

@@ -13,7 +13,8 @@ import pytest
 from PIL import Image
 
 from stages.datasets.toybirds.drawing import SPECIES, render
-from stages.shared.tables import Table, encode_png, read_classes, write_classes, write_table
+from stages.shared.manifests import read_classes, write_classes
+from stages.shared.tables import Table, encode_png, write_table
 from tests.support.children import end_children, enter_run
 
 ROOT = Path(__file__).parents[1]

@@ -10,9 +10,9 @@ from dvc.api import DVCFileSystem
 
 from experiments.claims.evidence import Side
 from stages.shared.errors import BadInput
+from stages.shared.manifests import TEXT
 from stages.shared.measuring.accuracy import read_answers, shot_groups
 from stages.shared.paths import ASSESS, DOWNLOAD, SUBSAMPLE, TRAIN
-from stages.shared.tables import TEXT
 
 
 class Run:

@@ -1,11 +1,10 @@
 """What a run has to do, in images: known before there is data, by Table 8, and without torch.
 
-Where data/ holds this setting's own tables, by dvc.lock, they are counted instead.
+Where dvc.lock says that data/download is of the same parameters, its images are counted instead.
 """
 
 from itertools import islice
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -13,35 +12,25 @@ import pandas as pd
 from experiments.reproducing.lock import LOCK, read_lock
 from experiments.tables.recipes import Tree
 from stages import download, plan, subsample
+from stages.datasets.dataset import Dataset, Split
 from stages.datasets.fetching.archives import Mirror
 from stages.shared.errors import BadInput
+from stages.shared.manifests import read_classes
 from stages.shared.methods import Method
-from stages.shared.params import pick
-from stages.shared.paths import DOWNLOAD, PLAN, SUBSAMPLE
+from stages.shared.params import leaves, lookup, pick
+from stages.shared.paths import DOWNLOAD
 from stages.shared.schemas import method
 from stages.shared.schemas.download import Data
-from stages.shared.tables import Table, read_classes, read_manifest
+from stages.shared.tables import Table
 
-PARAMS = "params.yaml"  # as dvc.lock calls it
 PHOTOS = 16  # images that stand for all of them
-
-
-class Published(NamedTuple):
-    """A dataset of Table 8; `archives`: bytes to be fetched, of the files that stages/datasets names."""
-
-    classes: int
-    train: int
-    test: int
-    archives: int
-
-
-PUBLISHED = {
-    "cub": Published(200, 5994, 5794, 1_150_585_339),
-    "aircraft": Published(100, 3334, 3333, 2_753_340_328),
-    "flowers": Published(102, 4070, 4119, 344_878_000),
-    "dogs": Published(120, 12000, 8580, 794_060_800),
-    "cars": Published(196, 8144, 8041, 1_957_136_468),
-    "pascal": Published(20, 1464, 1449, 1_999_639_040),
+PUBLISHED = {  # Table 8: classes, images to train and to test on; and the archives' bytes
+    "cub": (200, 5994, 5794, 1_150_585_339),
+    "aircraft": (100, 3334, 3333, 2_753_340_328),
+    "flowers": (102, 4070, 4119, 344_878_000),
+    "dogs": (120, 12000, 8580, 794_060_800),
+    "cars": (196, 8144, 8041, 1_957_136_468),
+    "pascal": (20, 1464, 1449, 1_999_639_040),
 }
 WATERBIRDS = 5794  # test images, the ood table; how large its archive is nobody publishes
 
@@ -63,108 +52,23 @@ class Counts(NamedTuple):
 
     images: Images
     rows: int  # training images of the subset
-    plan: (
-        pd.DataFrame
-    )  # a row an image to be made: key, source_key, source_label, target_label, strength, seed
+    plan: pd.DataFrame  # of plan.make_plan, a row an image to be made
     method: Method
 
 
-def count(tree: Tree, path: Path) -> Counts:
-    """Count a parameter file's images; `path` is what messages call it.
-
-    Raises BadInput for a wrong parameter, and for images that nobody can count yet.
-    """
-    data = pick(download.Params, tree, path=path).data
-    choice, planning = pick(subsample.Params, tree, path=path), pick(plan.Params, tree, path=path)
-    chosen = method.resolve(pick(method.Params, tree, path=path))
-    plan.check_choice(chosen.mode, planning.synth)
-    images = read_images() if made(["download"], tree) else list_images(data)
-    if made(["download", "subsample", "method", "plan"], tree):
-        return Counts(images, len(read_manifest(SUBSAMPLE)), read_rows(), chosen)
-    rows = spread_rows(subsample.wanted_sizes(images.per_class, choice.subset))
-    classes = len(images.per_class)
-    near = any_neighbours(classes) if planning.synth.pairing == "adjacent" else None
-    drawn = plan.make_plan(
-        rows, classes, plan.Choice(chosen.mode, list(chosen.strength), near), planning
-    )
-    return Counts(images, len(rows), drawn, chosen)
-
-
-def made(stages: list[str], tree: Tree) -> bool:
-    """Whether the workspace holds the stages' outputs, made with these parameters."""
-    locked = read_lock() if LOCK.is_file() else {}
-    return all(stage in locked and is_made(locked[stage], tree) for stage in stages)
-
-
-def is_made(locked: dict[str, Any], tree: Tree) -> bool:
-    there = all(Path(entry["path"]).exists() for entry in locked["outs"])
-    params = locked.get("params", {}).get(PARAMS, {})
-    return there and all(find(tree, place) == value for place, value in params.items())
-
-
-def find(tree: Tree, place: str) -> Any:
-    """What stands at a dotted path; None where nothing does."""
-    node: Any = tree
-    for step in place.split("."):
-        node = node.get(step) if isinstance(node, dict) else None
-    return node
-
-
-def read_images() -> Images:
-    """What `dvc repro download` has put there."""
-    classes = len(read_classes(DOWNLOAD))
-    train, test, ood = (
-        read_manifest(DOWNLOAD / name, classes=classes) for name in ("train", "test", "ood")
-    )
-    per_class = np.bincount(train["label"], minlength=classes)
-    table = Table(
-        DOWNLOAD / "train", train.iloc[np.linspace(0, len(train) - 1, PHOTOS).astype(int)]
-    )
-    photos = [table.read(row) for row in range(len(table))]
-    stored = sum(int(rows["size"].sum()) for rows in (train, test, ood))
-    return Images(per_class, len(test), len(ood), f"counted in {DOWNLOAD}", photos, stored, 0)
-
-
-def list_images(data: Data) -> Images:
-    """The images of a dataset that has not been fetched yet; a folder's are opened, as `download` will."""
-    if data.name == "hub":
-        raise BadInput(
-            "data.name: how many images a dataset of the hub has is known once it is there; with these parameters in "
-            "params.yaml run `dvc repro download`, then call again"
-        )
-    if data.name in PUBLISHED:
-        return list_published(data)
-    found = download.READERS[data.name](data, Mirror(data.url, data.archive))
-    splits = download.EMPTY | found.splits
-    train, test, ood = (splits[name].rows for name in ("train", "test", "ood"))
-    photos = list(islice(splits["train"].images, PHOTOS))
-    stored = sum(map(len, photos)) * (len(train) + len(test) + len(ood)) // len(photos)
-    origin = (
-        "as they will be drawn" if data.name == "toybirds" else f"counted in {data.folder.path}"
-    )
-    per_class = np.bincount(train["label"], minlength=len(found.classes))
-    return Images(per_class, len(test), len(ood), origin, photos, stored, 0)
-
-
-def list_published(data: Data) -> Images:
-    """A dataset of Table 8: its archives hold its images, and more."""
-    sizes, ood = PUBLISHED[data.name], WATERBIRDS if data.waterbirds else 0
-    origin = "as Table 8 has them, the classes taken as equally large"
-    fetched = 0 if data.archive else sizes.archives
-    return Images(
-        even_sizes(sizes.classes, sizes.train), sizes.test, ood, origin, [], sizes.archives, fetched
-    )
-
-
-def even_sizes(classes: int, images: int) -> np.ndarray:
-    """As equal as whole numbers can be, the larger first, int (classes,)."""
-    return images // classes + (np.arange(classes) < images % classes)
-
-
-def spread_rows(sizes: np.ndarray) -> pd.DataFrame:
-    """Training rows of these sizes, class by class, under keys of their own."""
+def count(tree: Tree) -> Counts:
+    """Count a valid parameter file's images; raises BadInput where nobody can do so yet."""
+    images = count_images(tree)
+    sizes = subsample.wanted_sizes(images.per_class, pick(subsample.Params, tree).subset)
     labels = np.repeat(np.arange(len(sizes)), sizes)
-    return pd.DataFrame({"key": [f"{row:08d}" for row in range(len(labels))], "label": labels})
+    keys = [f"{row:08d}" for row in range(len(labels))]
+    rows = pd.DataFrame({"key": keys, "label": labels})
+
+    planning = pick(plan.Params, tree)
+    chosen = method.resolve(pick(method.Params, tree))
+    near = any_neighbours(len(sizes)) if planning.synth.pairing == "adjacent" else None
+    choice = plan.Choice(chosen.mode, list(chosen.strength), near)
+    return Counts(images, len(rows), plan.make_plan(rows, len(sizes), choice, planning), chosen)
 
 
 def any_neighbours(classes: int) -> np.ndarray:
@@ -172,9 +76,62 @@ def any_neighbours(classes: int) -> np.ndarray:
     return (np.arange(classes)[:, None] + np.arange(1, classes)) % classes
 
 
-def read_rows() -> pd.DataFrame:
-    from stages.shared.diffusion.translation import (
-        read_plan,  # here: it imports diffusers, and few calls need it
-    )
+def count_images(tree: Tree) -> Images:
+    """The images in data/download, or those that the stage will fetch, draw or import."""
+    data = pick(download.Params, tree).data
+    if is_downloaded(tree):
+        return count_dataset(read_downloaded(), f"counted in {DOWNLOAD}")
+    if data.name in PUBLISHED:
+        return list_published(data)
+    if data.name == "hub":
+        raise BadInput(
+            "data.name: how many images a dataset of the hub has is known once it is there; with "
+            "these parameters in params.yaml run `dvc repro download`, then call again"
+        )
 
-    return read_plan(PLAN / "plan.csv", read_manifest(SUBSAMPLE))
+    drawn = data.name == "toybirds"
+    origin = "as they will be drawn" if drawn else f"counted in {data.folder.path}"
+    return count_dataset(download.READERS[data.name](data, Mirror(data.url, data.archive)), origin)
+
+
+def is_downloaded(tree: Tree) -> bool:
+    """Whether data/download is there, and was made with these parameters, by dvc.lock."""
+    locked = read_lock() if LOCK.is_file() else {}
+    if "download" not in locked or not DOWNLOAD.is_dir():
+        return False
+
+    parameters = {path: lookup(tree, path) for path in leaves(download.Params)}
+    return locked["download"]["params"]["params.yaml"] == parameters
+
+
+def read_downloaded() -> Dataset:
+    tables = {split: Table(DOWNLOAD / split) for split in ("train", "test", "ood")}
+    splits = {
+        split: Split(table.rows, map(table.read, range(len(table))))
+        for split, table in tables.items()
+    }
+    return Dataset(list(read_classes(DOWNLOAD)["name"]), splits)
+
+
+def count_dataset(dataset: Dataset, origin: str) -> Images:
+    """Count all images, and read some."""
+    splits = download.EMPTY | dataset.splits
+    train, test, ood = (splits[name].rows for name in ("train", "test", "ood"))
+    per_class = np.bincount(train["label"], minlength=len(dataset.classes))
+
+    photos = list(islice(splits["train"].images, PHOTOS))
+    stored = sum(map(len, photos)) * (len(train) + len(test) + len(ood)) // len(photos)
+    return Images(per_class, len(test), len(ood), origin, photos, stored, 0)
+
+
+def list_published(data: Data) -> Images:
+    """A dataset of Table 8, its classes as equally large as whole numbers can be.
+
+    Its archives hold its images, and more.
+    """
+    classes, train, test, archives = PUBLISHED[data.name]
+    per_class = train // classes + (np.arange(classes) < train % classes)
+    ood = WATERBIRDS if data.waterbirds else 0
+
+    origin = "as Table 8 has them, the classes taken as equally large"
+    return Images(per_class, test, ood, origin, [], archives, 0 if data.archive else archives)

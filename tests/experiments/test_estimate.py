@@ -1,4 +1,4 @@
-"""`make estimate`: what it prints and refuses, and real calibrations of tiny models."""
+"""`make estimate`: what it says and refuses, and real calibrations of tiny models."""
 
 import json
 import subprocess
@@ -8,156 +8,167 @@ from pathlib import Path
 import pytest
 
 from experiments import estimate
-from experiments.estimating.costs import Task, lines, stores
-from experiments.estimating.counts import count
-from experiments.estimating.page import (
-    Estimate,
-    Paper,
-    align,
-    read_paper,
-    show_paper,
-    show_time,
-    two,
-    warnings,
-)
-from experiments.estimating.setting import read_setting
+from experiments.estimating import calibration
+from experiments.estimating.page import SIZES, TIMES, content, show, show_costs, show_table
 from experiments.tables.recipes import Changes
+from stages.shared.diffusion import translation
 from stages.shared.errors import BadInput
-from stages.shared.methods import METHODS
 from tests.support.closure import ROOT
-from tests.support.made_up_rates import GIB, HERE, PLAN, RATES, changed, rate, task_of
+from tests.support.made_up_rates import HERE, RATES, changed, rate, task_of
 from tests.support.tiny_models import save_tiny
 
 
-def told(task: Task) -> Estimate:
-    return Estimate(task, lines(task, 1), stores(task), Paper("Diff-Mix", 4179), 1)
+def test_the_page_shows_rates_hours_and_disk():
+    said = show_costs(content(task_of()))
+    lines = [" ".join(line.split()) for line in said.splitlines()]
+
+    assert lines[0] == "An image, on a machine:"
+    assert "| a part | 250 ms | 8 | 8 | 2 GB |" in lines
+    assert "| finetune | 35,000 steps of 8 images | 7.8 h |" in lines
+    assert "| all | | 7.9 h |" in lines
+    assert "| data/train | 1,200 MB |" in lines
 
 
-def test_the_papers_rate_stands_beside_ours():
-    """30 images in 163.75 s are 660 an hour; the paper's GPU would take 30 / 4,179 of an hour."""
-    said = show_paper(told(task_of(PLAN)))
-    assert "makes 660 images an hour here" in said
-    assert "makes 4,179 (Diff-Mix, 512 pixels): these 30 would take it 26 s." in said
+def test_the_papers_images_an_hour_stand_beside_ours():
+    """30 images in 163.75 s are 660 an hour."""
+    found = content(task_of())
+
+    assert found["images_per_hour"] == {"here": 660, "paper": 4179}
+    assert "makes 660 images an hour here" in show_costs(found)
+    assert "an RTX 3090, makes 4,179 of 512 pixels" in show_costs(found)
 
 
-@pytest.mark.parametrize(
-    ("method", "paper"),
-    [
-        ("diff-mix", ("Diff-Mix", 4179)),
-        ("real-guidance", ("Real-guidance", 20502)),
-        ("diff-aug", ("Diff-Mix", 4179)),
-    ],
-)
-def test_a_method_is_compared_with_its_row_of_table_11(method, paper):
-    assert read_paper(method) == paper
+def test_hours_of_several_processes_have_a_column_of_their_own():
+    """Of three, two have 3 of a batch's 8 rows: 35,000 x 3 x 0.1 s, and 100 s of encoding."""
+    found = content(task_of(processes=3))
+
+    assert found["stages"][0]["shared"] == pytest.approx(10600)
+    assert "| 7.8 h   | 2.9 h " in show_costs(found)
+    assert "several processes" not in show_costs(content(task_of()))
 
 
-def test_what_does_not_fit_is_said_with_the_parameter_to_lower():
-    task = task_of(PLAN, RATES._replace(decode=rate(1.0, 50 * GIB, full=True)))
-    said, *others = warnings(told(task))
-    assert said.startswith(
-        "synth.batch: 8 images at once take about 50 GiB, which is more than there is; 4 could be"
+def test_a_batch_that_does_not_fit_is_said():
+    halved = rate(1.0, measured=4)._replace(part="synth.batch: decoding")
+    (said,) = set(warnings_of(RATES._replace(decoding=halved))) - set(warnings_of(RATES))
+
+    assert said == (
+        "synth.batch: decoding: 8 images at once do not fit into the GPU's memory, 4 do; "
+        "lower it, or take a larger GPU."
     )
-    assert others == warnings(told(task_of(PLAN)))
 
 
-def test_what_is_left_out_is_said():
-    quiet = warnings(told(task_of(PLAN)))
-    without = RATES._replace(clip=None, clip_missing="no such folder")
-    (missing,) = set(warnings(told(task_of(PLAN, without)))) - set(quiet)
-    (busy,) = set(warnings(told(task_of(PLAN, RATES._replace(others=1.26))))) - set(quiet)
-    (background,) = set(warnings(told(task_of(PLAN, synth__keep_background=True)))) - set(quiet)
-    assert missing == "What CLIP looks at is left out, since it cannot be loaded: no such folder"
-    assert busy == "Other processes took 1.3 of 8 cores meanwhile: alone it is faster."
-    assert "synth.keep_background" in background
-    assert [line.split(":")[0] for line in quiet] == [
-        "No image is there yet",
-        "archives",
-    ]  # 10 Waterbirds
+def warnings_of(rates) -> list[str]:
+    return content(task_of(rates=rates))["warnings"]
+
+
+def test_a_cpu_gives_an_order_of_magnitude_and_no_memory():
+    on_cpu = rate(0.02, memory=None, measured=1)
+    (said,) = set(warnings_of(RATES._replace(clip=on_cpu))) - set(warnings_of(RATES))
+
+    assert "order of magnitude" in said
+    page = show_costs(content(task_of(rates=RATES._replace(clip=on_cpu))))
+    assert "not measured: needs a GPU" in page
 
 
 @pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0.0123, "12 ms"), (4.26, "4.3 s"), (89, "89 s"), (91, "1.5 min"), (5300, "88 min"), (5400, "1.5 h"),
-     (1234567, "340 h")],
+    ("number", "units", "text"),
+    [
+        (0.0123, TIMES, "12 ms"), (4.26, TIMES, "4.3 s"), (89, TIMES, "89 s"),
+        (91, TIMES, "1.5 min"), (5300, TIMES, "88 min"), (5400, TIMES, "1.5 h"),
+        (1234567, TIMES, "340 h"), (7e9, SIZES, "7 GB"), (5.51e7, SIZES, "55 MB"),
+    ],
 )  # fmt: skip
-def test_times_have_two_digits_and_a_unit(seconds, text):
-    assert show_time(seconds) == text
-
-
-def test_two_significant_digits():
-    assert [two(number) for number in (12345.6, 0.0456, 99.6, 7.0)] == [
-        "12,000",
-        "0.046",
-        "100",
-        "7",
-    ]
+def test_numbers_have_two_digits_and_a_unit(number, units, text):
+    assert show(number, units) == text
 
 
 def test_columns_stand_below_each_other():
-    assert (
-        align([["a", "long"], ["wide", "b"]]) == "| a    | long |\n| ---- | ---- |\n| wide | b    |"
-    )
+    said = show_table([{"a": "wide", "size": 2e9}])
+    assert said == "| a    | size |\n| ---- | ---- |\n| wide | 2 GB |"
 
 
 SMALL: Changes = {
-    "data.toybirds.train_per_class": 2, "subset.mode": "full", "finetune.batch": 2, "synth.batch": 2, "train.batch": 4,
-    "synth.multiplier": 1, "train.trials": 2,
+    "data.toybirds.train_per_class": 2, "subset.mode": "full", "finetune.batch": 2,
+    "synth.batch": 2, "train.batch": 4, "synth.multiplier": 1, "train.trials": 2,
 }  # fmt: skip
+IMAGES = {"classes": 12, "train": 24, "test": 720, "ood": 480, "synthetic": 24}
 
 
 @pytest.mark.parametrize("family", ["sd", "sdxl"])
-def test_a_real_base_is_calibrated(family, tmp_path, capsys):
-    tree = changed(
-        SMALL | {"base.id": str(save_tiny(tmp_path / "base", family)), "base.revision": None}
-    )
+def test_a_real_base_is_calibrated(family, tmp_path, capsys, monkeypatch):
+    base = save_tiny(tmp_path / "base", family)
+    tree = changed(SMALL | {"base.id": str(base), "base.revision": None})
+    predict = translation.predict
+    rows: set[int] = set()
+
+    def recorded(pipeline, latents, times, text):
+        rows.add(len(latents))
+        return predict(pipeline, latents, times, text)
+
+    monkeypatch.setattr(translation, "predict", recorded)
     estimate.estimate(HERE, tree, 2, tmp_path / "found.json")
-    said, found = capsys.readouterr().out, json.loads((tmp_path / "found.json").read_text())
-    names = ["finetune", "synthesize", "filter", "assess", "attention", "train_real@baseline", "train_real@cutmix",
-             "train@diffmix", "train@diffmix-cutmix"]  # fmt: skip
-    assert [stage["stage"] for stage in found["stages"]] == names
+
+    found = json.loads((tmp_path / "found.json").read_text())
+
+    assert found["images"] == IMAGES
+    assert len(found["stages"]) == 10
     assert all(stage["seconds"] >= stage["shared"] > 0 for stage in found["stages"])
-    assert found["images"] | {"origin": ""} == {
-        "classes": 12, "train": 24, "test": 720, "ood": 480, "synthetic": 24, "origin": "",
-    }  # fmt: skip
-    assert (found["rates"]["learn"]["batch"], found["rates"]["test"]["batch"]) == (2, 16)
-    assert found["rates"]["learned_bytes"] > 12 * 32 * 4  # a token's row for each class, and LoRA
-    assert "| finetune " in said
-    assert "The paper's GPU, an RTX 3090, makes 4,179" in said
+    assert [part["batch"] for part in found["rates"]] == [32, 2, 2, 2, 2, 4, 4]
+    assert rows == {2}, "under guidance an image is predicted twice"
+    assert "| finetune " in capsys.readouterr().out
+
+
+def test_a_method_that_learns_nothing_is_calibrated(tmp_path):
+    base = str(save_tiny(tmp_path / "base"))
+    tree = changed(SMALL | {"base.id": base, "base.revision": None, "method": "real-gen"})
+    estimate.estimate(HERE, tree, 9, tmp_path / "found.json")
+    found = json.loads((tmp_path / "found.json").read_text())
+
+    assert found["stages"][0]["stage"] == "synthesize"
 
 
 def test_a_base_that_cannot_be_loaded_is_said_after_the_counts(tmp_path, capsys):
     (tmp_path / "base").mkdir()
     (tmp_path / "base/model_index.json").write_text('{"_class_name": "FluxPipeline"}')
+    tree = changed(SMALL | {"base.id": str(tmp_path / "base")})
+
     with pytest.raises(BadInput, match="is a FluxPipeline; take one of StableDiffusionPipeline"):
-        estimate.estimate(HERE, changed(SMALL | {"base.id": str(tmp_path / "base")}), 1, None)
-    assert "| synthetic         | 24 " in capsys.readouterr().out
+        estimate.estimate(HERE, tree, 1, None)
+    assert "to be made:   24: " in capsys.readouterr().out
+
+
+def test_a_missing_clip_is_said_before_anything_is_timed(tmp_path, monkeypatch):
+    monkeypatch.setattr(calibration, "load_base", None)
+    tree = changed(SMALL | {"clip.id": str(tmp_path), "clip.revision": None})
+    with pytest.raises(BadInput, match=r"clip\.id"):
+        estimate.estimate(HERE, tree, 1, None)
+
+
+def test_more_processes_than_rows_of_a_batch_are_refused():
+    with pytest.raises(BadInput, match=r"--processes: 3 cannot share finetune\.batch, which is 2"):
+        estimate.estimate(HERE, changed(SMALL), 3, None)
 
 
 def test_another_base_is_a_folder_without_revision(tmp_path):
-    path, tree = estimate.read_tree("photos", str(tmp_path))
-    assert (path, tree["base"]) == (
-        Path("presets/photos.yaml"),
-        {"id": str(tmp_path), "revision": None},
-    )
+    base = save_tiny(tmp_path / "base")
+    path, tree = estimate.read_tree("photos", str(base))
+    assert path == Path("presets/photos.yaml")
+    assert tree["base"] == {"id": str(base), "revision": None}
+
+
+def test_a_wrong_parameter_is_found_in_the_file_that_was_read(monkeypatch):
+    monkeypatch.setattr(estimate, "read_preset", lambda _name: changed({"train.epochs": 0}))
+    with pytest.raises(BadInput, match=r"^presets/toybirds\.yaml: train\.epochs: "):
+        estimate.read_tree("toybirds", None)
 
 
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (
-            ["--preset", "moon"],
-            "PRESET: there is no presets/moon.yaml; take one of .*photos, toybirds",
-        ),
-        (
-            ["--preset", "toybirds", "--base", "nowhere"],
-            "--base: there is no folder nowhere; name one",
-        ),
+        (["--preset", "moon"], r"PRESET: there is no presets/moon.yaml; take one of .*toybirds"),
+        (["--preset", "toybirds", "--base", "nowhere"], "--base: there is no folder nowhere"),
         (["--processes", "0"], "--processes: 0 is not at least 1"),
-        (
-            ["--json", "nowhere/found.json"],
-            "--json: nowhere/found.json is no file in a folder that exists",
-        ),
+        (["--json", "nowhere/a.json"], "--json: nowhere/a.json is no file in a folder that exists"),
     ],
 )
 def test_bad_arguments_are_refused(words, line, monkeypatch):
@@ -166,16 +177,10 @@ def test_bad_arguments_are_refused(words, line, monkeypatch):
         estimate.main()
 
 
-def test_a_wrong_parameter_is_found_in_the_file_that_was_read():
-    with pytest.raises(BadInput, match=r"^presets/toybirds\.yaml: subset\.shots: "):
-        count(changed({"subset.shots": 0}), HERE)
-    with pytest.raises(BadInput, match=r"^presets/toybirds\.yaml: train\.epochs: "):
-        read_setting(changed({"train.epochs": 0}), HERE, METHODS["diff-mix"])
-
-
 def test_a_refusal_waits_for_no_library():
     words = [sys.executable, "-X", "importtime", "-m", "experiments.estimate", "--preset", "moon"]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
+
     assert done.returncode == 1
     assert "experiments.estimating.counts" in done.stderr
     assert "|torch" not in done.stderr.replace(" ", "")

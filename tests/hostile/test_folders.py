@@ -14,7 +14,8 @@ from PIL import Image
 from stages.datasets.images import encode_images
 from stages.export import export, folder_names
 from stages.shared.errors import BadInput
-from stages.shared.tables import encode_png, read_classes, write_classes, write_table
+from stages.shared.manifests import read_classes, write_classes
+from stages.shared.tables import encode_png, write_table
 from tests.hostile.test_images import RED, in_time
 from tests.stages.test_download import photos, read, run_stage, save
 from tests.support import report_workspace

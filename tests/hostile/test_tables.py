@@ -13,14 +13,8 @@ from PIL import Image
 from stages import evaluate, plan, subsample
 from stages.export import export
 from stages.shared.errors import BadInput
-from stages.shared.tables import (
-    Table,
-    encode_png,
-    read_classes,
-    read_manifest,
-    write_classes,
-    write_table,
-)
+from stages.shared.manifests import read_classes, read_manifest, write_classes
+from stages.shared.tables import Table, encode_png, write_table
 
 HEADER = "key,shard,offset,size,label"
 

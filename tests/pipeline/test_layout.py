@@ -26,6 +26,7 @@ LAYERS = [
     ("stages/shared/errors", "stages/shared/paths", "stages/shared/params"),
     (
         "stages/shared/files",
+        "stages/shared/manifests",
         "stages/shared/methods",
         "stages/shared/prompts",
         "stages/shared/tables",

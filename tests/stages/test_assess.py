@@ -18,11 +18,12 @@ from stages.datasets.toybirds.drawing import SPECIES
 from stages.datasets.toybirds.tables import draw, draw_toybirds, scene
 from stages.download import write_dataset
 from stages.shared.errors import BadInput
+from stages.shared.manifests import read_manifest
 from stages.shared.measuring.inception import inception_features, load_inception
 from stages.shared.pretrained.clip import load_clip
 from stages.shared.pretrained.reference import Pretrained
 from stages.shared.schemas.download import Toybirds
-from stages.shared.tables import Table, encode_png, read_manifest, write_csv, write_table
+from stages.shared.tables import Table, encode_png, write_csv, write_table
 from tests.conftest import CLIP, ROOT
 
 WORLD = Toybirds(train_per_class=2, test_per_class=1, ood_per_group=1, bias=0.9)

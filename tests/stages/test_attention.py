@@ -21,7 +21,8 @@ from stages.attention import (
     ranking,
 )
 from stages.datasets.toybirds.drawing import SPECIES, render
-from stages.shared.tables import encode_png, write_classes, write_table
+from stages.shared.manifests import write_classes
+from stages.shared.tables import encode_png, write_table
 from tests.conftest import PIPELINE
 
 

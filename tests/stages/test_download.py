@@ -13,8 +13,9 @@ from stages import download
 from stages.datasets.folder import read_folder
 from stages.datasets.toybirds.tables import draw
 from stages.shared.errors import BadInput
+from stages.shared.manifests import read_classes, read_manifest
 from stages.shared.schemas.download import Folder
-from stages.shared.tables import Table, read_classes, read_manifest
+from stages.shared.tables import Table
 from tests.support.closure import ROOT
 
 

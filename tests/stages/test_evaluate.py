@@ -11,10 +11,11 @@ import yaml
 
 from stages import evaluate
 from stages.shared.errors import BadInput
+from stages.shared.manifests import write_classes
 from stages.shared.measuring.accuracy import Answers
 from stages.shared.params import pick
 from stages.shared.schemas.evaluate import Evaluate
-from stages.shared.tables import write_classes, write_csv
+from stages.shared.tables import write_csv
 from tests.support.answers import COUNTS, OOD, TEST, flip
 
 TREE: dict[str, Any] = {

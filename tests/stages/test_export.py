@@ -10,15 +10,9 @@ from stages.datasets.folder import read_folder
 from stages.download import write_dataset
 from stages.export import export, folder_names
 from stages.shared.errors import BadInput
+from stages.shared.manifests import read_classes, read_manifest, write_classes
 from stages.shared.schemas.download import Folder
-from stages.shared.tables import (
-    encode_png,
-    read_classes,
-    read_manifest,
-    write_classes,
-    write_csv,
-    write_table,
-)
+from stages.shared.tables import encode_png, write_csv, write_table
 
 NAMES = [
     " lead", "Grünspecht 鳥", "NA", "a, b", "a_b", "golden retriever", "it's", "null", 'say "hi"',

@@ -17,8 +17,8 @@ from stages.shared.classifier.networks import build_network, small_resnet
 from stages.shared.classifier.training import answer, open_trial
 from stages.shared.errors import BadInput
 from stages.shared.files import write_csv
+from stages.shared.manifests import read_manifest, write_classes
 from stages.shared.params import leaves, pick
-from stages.shared.tables import read_manifest, write_classes
 from tests.conftest import CLIP
 from tests.support.noise import noise_table
 

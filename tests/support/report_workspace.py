@@ -9,13 +9,8 @@ import pandas as pd
 from PIL import Image
 
 from stages.report import main
-from stages.shared.tables import (
-    encode_png,
-    read_manifest,
-    write_classes,
-    write_csv,
-    write_table,
-)
+from stages.shared.manifests import read_manifest, write_classes
+from stages.shared.tables import encode_png, write_csv, write_table
 
 NAMES = ["Dusk Lorrel", "<script>alert(1)</script>", 'Ærøs "O\'Fjord" / Κύκνος']
 STRENGTHS = [0.5, 0.7, 0.9]

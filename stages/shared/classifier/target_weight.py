@@ -8,7 +8,7 @@ from typing import TypeVar
 import numpy as np
 import pandas as pd
 
-from stages.shared.errors import BadInput
+from stages.shared.classifier.choices import check_gamma_count
 
 Strength = TypeVar("Strength", float, np.ndarray)
 
@@ -26,14 +26,8 @@ def target_weight(
     if not isinstance(gamma, list):
         return strength**gamma
 
+    check_gamma_count(gamma, strengths)
     present = np.unique(strengths)
-    if len(gamma) != len(present):
-        raise BadInput(
-            f"params.yaml: synth.gamma: has {len(gamma)} numbers for {len(present)} strengths "
-            f"({', '.join(f'{value:g}' for value in present)}); "
-            "give one for each, or a single number for all"
-        )
-
     return strength ** np.asarray(gamma, dtype=float)[np.searchsorted(present, strength)]
 
 

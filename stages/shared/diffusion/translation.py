@@ -23,11 +23,12 @@ from stages.shared.diffusion.base_model import (
 from stages.shared.diffusion.sampling import Sampling, reverse_steps
 from stages.shared.diffusion.text import Text, encode_prompts, predict
 from stages.shared.errors import BadInput
+from stages.shared.manifests import TEXT
 from stages.shared.methods import Strategy
 from stages.shared.paths import FINETUNE, SUBSAMPLE
 from stages.shared.pretrained.reference import Pretrained
 from stages.shared.prompts import class_prompts
-from stages.shared.tables import TEXT, Table
+from stages.shared.tables import Table
 
 PLAN_COLUMNS = ["key", "source_key", "source_label", "target_label", "strength", "seed"]
 

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from stages.shared.errors import BadInput
+from stages.shared.manifests import TEXT
 from stages.shared.measuring.bootstrap import (
     Weights,
     accuracy,
@@ -20,7 +21,6 @@ from stages.shared.measuring.bootstrap import (
     whole,
     worst_accuracy,
 )
-from stages.shared.tables import TEXT
 
 PREDICTION_COLUMNS = ["trial", "split", "key", "label", "predicted", "group"]
 ANEW = "train the arm anew with `dvc repro -f`"

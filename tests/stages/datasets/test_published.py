@@ -14,7 +14,8 @@ from stages.datasets.fetching import transfer
 from stages.datasets.fetching.archives import Mirror
 from stages.datasets.published import pascal
 from stages.shared.errors import BadInput
-from stages.shared.tables import Table, read_classes
+from stages.shared.manifests import read_classes
+from stages.shared.tables import Table
 from tests.support import layouts
 from tests.support.archive_server import Site, serving
 from tests.support.closure import ROOT
