@@ -2,6 +2,7 @@
 
 import os
 
-# Threads that wait for one another let go of the core soon: a tenth slower alone, but not many times beside other work.
-# OpenMP reads this when torch is loaded, which is after every stage has imported this package.
+# Threads that wait for one another let go of the core soon: a tenth slower alone, but not many
+# times beside other work. OpenMP reads this when torch is loaded, which is after every stage has
+# imported this package.
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")

@@ -1,7 +1,8 @@
-"""Your own photos: `<path>/train/<class>/*.jpg` and `<path>/test/<class>/*.jpg`, or one tree that is split.
+"""Your own photos: `<path>/{train,test}/<class>/*.jpg`, or `<path>/<class>/*.jpg`.
 
-A class is called as its folder is. Hidden files, nested folders and files that are no jpg, png or webp are left out.
-DVC watches the folder: it is among the dependencies of `download`, whatever `data.name` is.
+Without a test folder the images are split. A class is called as its folder is. Hidden files, nested
+folders and files that are no jpg, png or webp are left out. DVC watches the folder: it is among the
+dependencies of `download`, whatever `data.name` is.
 """
 
 import logging
@@ -17,12 +18,8 @@ from stages.shared.errors import BadInput
 from stages.shared.schemas.download import Folder, find_photos
 
 log = logging.getLogger(__name__)
-UNPRINTABLE = (
-    "Cc",
-    "Cs",
-    "Zl",
-    "Zp",
-)  # control characters, bytes that are no text, ends of a line or a paragraph
+# Unicode's categories: control characters, bytes that are no text, ends of a line or a paragraph
+UNPRINTABLE = ("Cc", "Cs", "Zl", "Zp")
 Files = dict[str, list[Path]]  # the images of each class, by name
 
 
@@ -37,36 +34,44 @@ def read_folder(folder: Folder) -> Dataset:
 
 
 def _read_tree(root: Path, test_share: float) -> Dataset:
-    split = (root / "train").is_dir() and (
-        any(_subfolders(root / "train")) or (root / "test").is_dir()
-    )
-    for other in [
-        path for path in _subfolders(root) if split and path.name not in ("train", "test")
-    ]:
-        log.warning("%s: is neither train nor test, and left out", other)
-    train = root / "train" if split else root
+    train = root
+    test = root / "test"
+    if _is_split(root):
+        train = root / "train"
+        for other in _subfolders(root):
+            if other not in (train, test):
+                log.warning("%s: is neither train nor test, and left out", other)
+
     files = _list_train(train)
-    if split and (root / "test").is_dir():
-        train_files, test_files = files, _list_test(root / "test", list(files))
+    classes = list(files)
+    if train != root and test.is_dir():
+        parts = {"train": files, "test": _list_test(test, classes)}
     else:
         log.warning(
             "%s: there is no folder test; a share of %g of each class is set aside",
-            root,
-            test_share,
-        )
-        train_files, test_files = _split(files, test_share, train)
-    parts = {"train": train_files, "test": test_files}
+            root, test_share,
+        )  # fmt: skip
+        parts = _split(files, test_share, train)
+
     check_images([path for part in parts.values() for paths in part.values() for path in paths])
-    return Dataset(list(files), {name: _table(part, list(files)) for name, part in parts.items()})
+    return Dataset(classes, {name: _table(part, classes) for name, part in parts.items()})
+
+
+def _is_split(root: Path) -> bool:
+    """Whether the folder holds a split; a lone, flat `train` may be a class."""
+    train = root / "train"
+    return train.is_dir() and (any(_subfolders(train)) or (root / "test").is_dir())
 
 
 def _list_train(folder: Path) -> Files:
     files = {each.name: _images(each) for each in _subfolders(folder)}
     if len(files) < 2:
         raise BadInput(
-            f"{folder}: holds {len(files)} class folders, at least 2 are needed; make one for each class "
+            f"{folder}: holds {len(files)} class folders, at least 2 are needed; "
+            "make one for each class "
             "(an experiment outside the workspace sees a folder by its absolute path alone)"
         )
+
     for name, paths in files.items():
         if any(unicodedata.category(letter) in UNPRINTABLE for letter in name):
             raise BadInput(
@@ -74,18 +79,20 @@ def _list_train(folder: Path) -> Files:
             )
         if not paths and _subfolders(folder / name):
             raise BadInput(
-                f"{folder / name}: holds folders, but no image; call those of a split train and test"
+                f"{folder / name}: holds folders, but no image; "
+                "call those of a split train and test"
             )
         if not paths:
             raise BadInput(
                 f"{folder / name}: holds no jpg, png or webp image; add some, or remove the folder"
             )
+
     _check_twins(folder, list(files))
     return files
 
 
 def _check_twins(folder: Path, names: list[str]) -> None:
-    """Raises BadInput for two names that differ in nothing that can be seen (Unicode normalisation)."""
+    """Raises BadInput for two names that look the same (Unicode normalisation)."""
     composed: dict[str, str] = {}
     for name in names:
         twin = composed.setdefault(unicodedata.normalize("NFC", name), name)
@@ -97,6 +104,7 @@ def _check_twins(folder: Path, names: list[str]) -> None:
 
 def _list_test(folder: Path, classes: list[str]) -> Files:
     files = {each.name: _images(each) for each in _subfolders(folder)}
+
     strange = [name for name in files if name not in classes]
     if strange:
         raise BadInput(
@@ -104,51 +112,56 @@ def _list_test(folder: Path, classes: list[str]) -> Files:
         )
     if not any(files.values()):
         raise BadInput(f"{folder}: holds no test image; add some, or remove it to have train split")
-    for name in [name for name in classes if not files.get(name)]:
-        log.warning(
-            "%s: there is no test image of it; nothing is measured for this class", folder / name
-        )
+
+    for name in classes:
+        if not files.get(name):
+            log.warning(
+                "%s: there is no test image of it; nothing is measured for this class",
+                folder / name,
+            )
     return files
 
 
 def _subfolders(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
-    return sorted(
-        path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")
-    )
+    return sorted(path for path in _visible(folder) if path.is_dir())
+
+
+def _visible(folder: Path) -> list[Path]:
+    return [path for path in folder.iterdir() if not path.name.startswith(".")]
 
 
 def _images(folder: Path) -> list[Path]:
-    visible = sorted(
-        path for path in folder.iterdir() if not path.is_dir() and not path.name.startswith(".")
-    )
-    images = [path for path in visible if path.suffix.lower() in SUFFIXES]
-    if len(images) < len(visible):
-        log.warning(
-            "%s: %d files that are no jpg, png or webp are left out",
-            folder,
-            len(visible) - len(images),
-        )
+    files = sorted(path for path in _visible(folder) if not path.is_dir())
+    images = [path for path in files if path.suffix.lower() in SUFFIXES]
+
+    others = len(files) - len(images)
+    if others:
+        log.warning("%s: %d files that are no jpg, png or webp are left out", folder, others)
     return images
 
 
-def _split(files: Files, test_share: float, folder: Path) -> tuple[Files, Files]:
-    """At least one image of each class on either side."""
-    train, test = {}, {}
+def _split(files: Files, test_share: float, folder: Path) -> dict[str, Files]:
+    """Train and test, with at least one image of each class in either."""
+    train: Files = {}
+    test: Files = {}
+
     for name, paths in files.items():
         if len(paths) < 2:
             raise BadInput(
                 f"{folder / name}: one image cannot be split into train and test; add another"
             )
-        count = min(max(round(test_share * len(paths)), 1), len(paths) - 1)
+
         # seeded by the name, so that a new class leaves the others' split alone
-        tested = set(
-            np.random.default_rng(list(name.encode())).choice(len(paths), size=count, replace=False)
-        )
+        rng = np.random.default_rng(list(name.encode()))
+        count = min(max(round(test_share * len(paths)), 1), len(paths) - 1)
+        tested = set(rng.choice(len(paths), size=count, replace=False))
+
         train[name] = [path for index, path in enumerate(paths) if index not in tested]
         test[name] = [path for index, path in enumerate(paths) if index in tested]
-    return train, test
+
+    return {"train": train, "test": test}
 
 
 def _table(files: Files, classes: list[str]) -> Split:

@@ -1,7 +1,8 @@
-"""Any image dataset of the Hugging Face hub, by id, commit, and the names of its columns and splits.
+"""Any image dataset of the Hugging Face hub, by id, commit, and names of columns and splits.
 
-The commit is the checksum: it names the content of every file. A copy of the dataset's files at data.archive is held to
-the checksum of its first use. data.url is another hub of the same interface. Needs `pip install datasets`.
+The commit is the checksum: it names the content of every file. A copy of the dataset's files at
+data.archive is held to the checksum of its first use. data.url is another hub of the same
+interface. Needs `pip install datasets`.
 """
 
 import hashlib
@@ -13,7 +14,13 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from stages.datasets.dataset import Dataset
-from stages.datasets.fetching.archives import Mirror, checksum, given, hold, home
+from stages.datasets.fetching.archives import (
+    Mirror,
+    archive_folder,
+    checksum,
+    record_checksum,
+    user_path,
+)
 from stages.datasets.fetching.tars import Listed, assemble
 from stages.shared.errors import BadInput
 from stages.shared.params import shortened
@@ -37,73 +44,80 @@ class HubImage(NamedTuple):
 
 def read_hub(hub: Hub, mirror: Mirror) -> Dataset:
     """Raises BadInput, naming the parameter, for what the hub or the dataset does not have."""
-    datasets, folder = (
-        _library(mirror.url),
-        None if mirror.archive is None else _local(hub, mirror.archive),
-    )
-    if folder is None and os.path.exists(
-        str(hub.id)
-    ):  # the library would read it, of whatever commit
+    datasets = _library(mirror.url)
+    folder = None if mirror.archive is None else _local(hub, mirror.archive)
+    if folder is None and os.path.exists(str(hub.id)):
+        # the library would read that folder, whatever its commit
         raise BadInput(
-            f"params.yaml: data.hub.id: {hub.id} is a folder here; name it at data.archive, or move it"
+            f"params.yaml: data.hub.id: {hub.id} is a folder here; "
+            "name it at data.archive, or move it"
         )
+
     splits = {
-        name: _load(datasets, hub, folder, split)
-        for name, split in (("train", hub.train), ("test", hub.test))
+        "train": _load(datasets, hub, folder, hub.train),
+        "test": _load(datasets, hub, folder, hub.test),
     }
-    classes, labels = name_labels(hub, splits)
-    return assemble(
-        classes,
-        {name: Listed(labels[name], _images(hub, name, part)) for name, part in splits.items()},
-    )
+    classes, rows = name_labels(hub, splits)
+
+    listed = {name: Listed(rows[name], _images(hub, name, part)) for name, part in splits.items()}
+    return assemble(classes, listed)
 
 
 def name_labels(hub: Hub, splits: dict[str, Any]) -> tuple[list[str], dict[str, pd.DataFrame]]:
-    """The classes and each split's rows: the names that the dataset gives, or else train's values in order."""
+    """The classes, and each split's rows.
+
+    Classes are called as the dataset says, or else by train's values in ascending order.
+    """
     feature = splits["train"].features[hub.label]
     values = {name: list(split[hub.label]) for name, split in splits.items()}
-    named = hasattr(feature, "names")
-    known = (
-        list(range(len(feature.names)))
-        if named
-        else sorted({v for v in values["train"] if isinstance(v, str | int)})
-    )
-    places = {value: label for label, value in enumerate(known)}
+
+    if hasattr(feature, "names"):
+        names = list(feature.names)
+        known: list[Any] = list(range(len(names)))
+    else:
+        known = sorted({value for value in values["train"] if isinstance(value, str | int)})
+        names = [str(value) for value in known]
+
+    labels = {value: label for label, value in enumerate(known)}
+    rows = {}
     for name, column in values.items():
-        if strange := [
-            value for value in column if not isinstance(value, str | int) or value not in places
-        ]:
-            raise BadInput(
-                f"params.yaml: data.hub.label: {name} has {strange[0]!r}, a class that train lacks"
-            )
-    names = feature.names if named else map(str, known)
-    rows = {
-        name: pd.DataFrame({"label": [places[value] for value in column]})
-        for name, column in values.items()
-    }
+        for value in column:
+            if not isinstance(value, str | int) or value not in labels:
+                raise BadInput(
+                    f"params.yaml: data.hub.label: {name} has {value!r}, a class that train lacks"
+                )
+        rows[name] = pd.DataFrame({"label": [labels[value] for value in column]})
+
     return [name.replace("_", " ") for name in names], rows
 
 
 def _load(datasets: Any, hub: Hub, folder: Path | None, split: str | None) -> Any:
     """One split, of the hub or of a folder with its files."""
-    source = {"path": hub.id, "revision": hub.revision} if folder is None else {"path": str(folder)}
+    source = {"path": hub.id, "revision": hub.revision}
+    if folder is not None:
+        source = {"path": str(folder)}
+
+    cache = str(archive_folder() / "hub")
     try:
-        part = datasets.load_dataset(**source, split=split, cache_dir=str(home() / "hub"))
+        part = datasets.load_dataset(**source, split=split, cache_dir=cache)
     except Exception as error:  # the library raises what its parts raise
         reason = shortened(" ".join(str(error).split()) or type(error).__name__, 300)
         where = f"params.yaml: data.hub: {hub.id} at {hub.revision}"
         raise BadInput(f"{where}: {split} cannot be fetched ({reason})") from None
+
     for name in (hub.image, hub.label):
         if name not in part.column_names:
             raise BadInput(
                 f"params.yaml: data.hub: no column {name}; choose of {', '.join(part.column_names)}"
             )
+
     return part
 
 
 def _library(url: str | None) -> Any:
     if url is not None:
         os.environ["HF_ENDPOINT"] = url.rstrip("/")  # read when the library is imported
+
     try:
         import datasets
     except ImportError:
@@ -115,18 +129,18 @@ def _library(url: str | None) -> Any:
 
 def _local(hub: Hub, path: str) -> Path:
     """The folder with the dataset's files, all of them as at their first use."""
-    root = given(path)
+    root = user_path(path)
     if not os.path.isdir(root):
         raise BadInput(
-            f"params.yaml: data.archive: there is no folder {root}; name the dataset's, or set it to null"
+            f"params.yaml: data.archive: there is no folder {root}; "
+            "name the dataset's, or set it to null"
         )
+
     files = sorted(file for file in root.rglob("*") if file.is_file() and ".git" not in file.parts)
     lines = [f"{file.relative_to(root)} {checksum(file, 'sha256:')}" for file in files]
-    hold(
-        f"{hub.id}@{hub.revision}",
-        f"sha256:{hashlib.sha256(chr(10).join(lines).encode()).hexdigest()}",
-        root,
-    )
+    digest = hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+    record_checksum(f"{hub.id}@{hub.revision}", f"sha256:{digest}", root)
     return root
 
 
@@ -135,7 +149,9 @@ def _images(hub: Hub, name: str, part: Any) -> Sequence[HubImage]:
 
     if not isinstance(part.features[hub.image], datasets.Image):
         raise BadInput(
-            f"params.yaml: data.hub.image: column {hub.image} holds no images; name the one that does"
+            f"params.yaml: data.hub.image: column {hub.image} holds no images; "
+            "name the one that does"
         )
+
     column = part.cast_column(hub.image, datasets.Image(decode=False))[hub.image]
     return [HubImage(column, name, row) for row in range(len(part))]

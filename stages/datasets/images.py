@@ -17,25 +17,18 @@ from stages.shared.errors import BadInput
 from stages.shared.tables import encode_png
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
-FORMATS = {
-    "JPEG",
-    "MPO",
-    "PNG",
-    "WEBP",
-}  # MPO: a phone's JPEG with a second picture behind the first
-DECODED = (
-    *FORMATS - {"MPO"},
-    "GIF",
-    "BMP",
-    "TIFF",
-    "JPEG2000",
-    "AVIF",
-)  # whatever the suffix; never a script (EPS)
+FORMATS = {"JPEG", "MPO", "PNG", "WEBP"}  # MPO: a JPEG with a second picture behind the first
+# whatever the suffix; never a script (EPS)
+DECODED = (*FORMATS - {"MPO"}, "GIF", "BMP", "TIFF", "JPEG2000", "AVIF")
 TURNS = {  # by EXIF's orientation
-    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
-}  # fmt: skip
+}
 WINDOW = 64  # images in memory at a time
 
 
@@ -46,7 +39,10 @@ class ImageFile(Protocol):
 
 
 def check_images(paths: Sequence[ImageFile]) -> None:
-    """Decode every file, so that nothing is written when one is broken; raises BadInput, naming the file."""
+    """Decode every file, so that nothing is written when one is broken.
+
+    Raises BadInput, naming the file.
+    """
     thread_map(_check, paths, desc="checking images", unit="image", max_workers=os.cpu_count())
 
 
@@ -58,39 +54,46 @@ def encode_images(paths: Sequence[ImageFile]) -> Iterator[bytes]:
 
 
 def encode_image(path: ImageFile) -> bytes:
-    """The file as it is where every reader sees the same RGB picture in it; else upright, opaque RGB as PNG."""
+    """The file as it is, where every reader sees the same RGB picture in it.
+
+    Else the picture as a PNG: upright, opaque, RGB.
+    """
     with _opened(path) as (content, image):
         plain = image.mode in ("RGB", "L") and not image.has_transparency_data
         if _orientation(image) == 1 and plain and image.format in FORMATS:
             return content
+
         return encode_png(_picture(image))
 
 
 def _check(path: ImageFile) -> None:
     with _opened(path) as (content, image):
         _picture(image)
-        if (
-            image.format == "PNG"
-        ):  # Pillow decodes pixels without their checksums; libpng, say, would refuse them
+        if image.format == "PNG":
+            # Pillow decodes pixels without their checksums; libpng, say, would refuse them
             Image.open(io.BytesIO(content)).verify()
 
 
 @contextmanager
 def _opened(path: ImageFile) -> Iterator[tuple[bytes, Image.Image]]:
-    """The file's bytes and its picture, of an animation the first; whatever fails inside is the file's fault."""
-    if (
-        isinstance(path, Path) and not path.is_file()
-    ):  # a pipe would never end; a link may lead nowhere
+    """The file's bytes and its picture, of an animation the first.
+
+    Raises BadInput, naming the file, for whatever fails inside.
+    """
+    # a pipe would never end; a link may lead nowhere
+    if isinstance(path, Path) and not path.is_file():
         raise BadInput(f"{path}: is not a file; remove or replace it")
+
     content = b""
     try:
         content = path.read_bytes()
         with Image.open(io.BytesIO(content), formats=DECODED) as image:
             yield content, image
-    except Exception as error:  # decoders raise anything: OSError, SyntaxError, struct.error, DecompressionBombError
+    except Exception as error:  # decoders raise anything: OSError, SyntaxError, struct.error
         reason = " ".join(str(error).split())
-        if isinstance(error, UnidentifiedImageError):  # whose own words name a place in memory
+        if isinstance(error, UnidentifiedImageError):  # its own words name an address
             reason = "cannot identify its format" if content else "the file is empty"
+
         cure = "remove or replace it" if isinstance(path, Path) else "get the archive anew"
         raise BadInput(f"{path}: is not a readable image ({reason}); {cure}") from None
 
@@ -102,16 +105,17 @@ def _picture(image: Image.Image) -> Image.Image:
 
 
 def _orientation(image: Image.Image) -> int:
-    """EXIF's, 1 for upright; a block that cannot be read says nothing, as to every viewer."""
-    if image.format in (
-        "PNG",
-        "TIFF",
-    ):  # the one's block may follow its pixels, the other turns itself upright
-        image.load()  # out of the `try`: pixels that cannot be read are no matter of the block
+    """EXIF's orientation; 1, which is upright, where it cannot be read."""
+    # a PNG's block may follow its pixels, and a TIFF turns itself upright; outside of the `try`,
+    # since pixels that cannot be read are another fault
+    if image.format in ("PNG", "TIFF"):
+        image.load()
+
     try:
         value = image.getexif().get(Base.Orientation, 1)
     except Exception:  # struct.error, SyntaxError, ValueError
         return 1
+
     return value if isinstance(value, int) else 1
 
 
@@ -121,6 +125,7 @@ def _opaque(image: Image.Image) -> Image.Image:
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     if not image.has_transparency_data:
         return image.convert("RGB")
+
     canvas = Image.new("RGBA", image.size, "white")
     canvas.alpha_composite(image.convert("RGBA"))
     return canvas.convert("RGB")

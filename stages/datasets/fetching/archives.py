@@ -1,8 +1,9 @@
-"""The archives that a dataset is published as: fetched once, kept, and verified before anything opens them.
+"""The archives that a dataset is published as: fetched once, kept, verified before they are opened.
 
-They lie outside DVC's outputs, in .work/archives of the repository or in the folder that DIFFMIX_ARCHIVES names, and
-survive failed runs. Where no checksum is published, that of the first use is recorded beside the archive and holds
-from then on; one that is committed in stages/datasets/fetching/checksums.csv holds for everybody.
+They lie outside DVC's outputs, in .work/archives of the repository or in the folder that
+DIFFMIX_ARCHIVES names, and survive failed runs. Where no checksum is published, that of the first
+use is recorded beside the archive and holds from then on; one that is committed in checksums.csv,
+beside this module, holds for everybody.
 """
 
 import csv
@@ -24,7 +25,11 @@ CHECKSUMS = Path(__file__).with_name("checksums.csv")
 
 
 class Archive(NamedTuple):
-    """A file as its authors publish it: in the folder `site`, with `checksum` as algorithm:hex, None for none."""
+    """A file as its authors publish it.
+
+    It lies in the folder `site`; its checksum is written algorithm:hex, None where none is
+    published.
+    """
 
     name: str
     site: str
@@ -32,18 +37,20 @@ class Archive(NamedTuple):
 
 
 class Mirror(NamedTuple):
-    """Where else the user says that archives are: data.url, a mirror's address, and data.archive, a folder or file."""
+    """Where else the user says that archives are.
+
+    `url` is data.url, the address of a mirror's folder; `archive` is data.archive, a folder or
+    file.
+    """
 
     url: str | None = None
     archive: str | None = None
 
 
-def home() -> Path:
-    """The folder of archives, made where it is not there."""
-    folder = Path(
-        os.environ.get("DIFFMIX_ARCHIVES")
-        or Path(os.environ.get("DVC_ROOT", "."), ".work/archives")
-    )
+def archive_folder() -> Path:
+    """The folder of archives; it is made where it does not exist."""
+    default = Path(os.environ.get("DVC_ROOT", "."), ".work/archives")
+    folder = Path(os.environ.get("DIFFMIX_ARCHIVES") or default)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -55,26 +62,29 @@ def home() -> Path:
 
 def fetch(archives: Sequence[Archive], mirror: Mirror) -> list[Path]:
     """Where each archive lies, verified; raises BadInput, naming the archive and the cure."""
-    alone = len(archives) == 1
-    return [
-        _find(archive, mirror.archive, alone) if mirror.archive else _get(archive, mirror)
-        for archive in archives
-    ]
+    if mirror.archive:
+        alone = len(archives) == 1
+        return [_find(archive, mirror.archive, alone) for archive in archives]
+
+    return [_download(archive, mirror) for archive in archives]
 
 
-def given(path: str) -> Path:
-    """data.archive as a path: from the repository's root, or from home."""
+def user_path(path: str) -> Path:
+    """data.archive as a path: from the repository's root, or from the user's home."""
     return Path(os.environ.get("DVC_ROOT", "."), os.path.expanduser(path))
 
 
-def hold(name: str, digest: str, where: object) -> None:
+def record_checksum(name: str, digest: str, where: object) -> None:
     """Record a checksum on first use; raises BadInput where a later one differs."""
-    expected, file = recorded(name), _record(name)
+    expected = recorded_checksum(name)
+    file = _record(name)
+
     if expected is None:
         file.write_text(digest + "\n")
         log.warning(
-            "%s: no checksum is published, so %s is recorded in %s and must stay; to hold others to it, "
-            "add the line `%s,%s` to stages/datasets/fetching/checksums.csv", name, digest, file, name, digest,
+            "%s: no checksum is published, so %s is recorded in %s and must stay; to hold others "
+            "to it, add the line `%s,%s` to stages/datasets/fetching/checksums.csv",
+            name, digest, file, name, digest,
         )  # fmt: skip
     elif expected != digest:
         raise BadInput(
@@ -82,73 +92,96 @@ def hold(name: str, digest: str, where: object) -> None:
         )
 
 
-def recorded(name: str) -> str | None:
-    """The checksum of an archive for which none is published, if it was used before, here or by whoever commits."""
+def recorded_checksum(name: str) -> str | None:
+    """The checksum of an archive for which none is published.
+
+    It is known where the archive was used before, on this machine or by whoever committed it.
+    """
     with CHECKSUMS.open(newline="") as file:
         committed = {row["name"]: row["checksum"] for row in csv.DictReader(file)}
+    if committed.get(name):
+        return committed[name]
+
     local = _record(name)
-    return committed.get(name) or (local.read_text().strip() if local.is_file() else None) or None
+    return (local.read_text().strip() if local.is_file() else "") or None
 
 
 def _record(name: str) -> Path:
-    return home() / f"{name.replace('/', '--')}.checksum"
+    """The file that holds the recorded checksum."""
+    return archive_folder() / f"{name.replace('/', '--')}.checksum"
 
 
 def _find(archive: Archive, path: str, alone: bool) -> Path:
-    """The archive as downloaded by hand."""
-    root = given(path)
+    """The archive as downloaded by hand; `alone`: the dataset has no other."""
+    root = user_path(path)
     if os.path.isfile(root) and not alone:
         raise BadInput(
-            f"params.yaml: data.archive: {root} is one file of several; name the folder that holds them all"
+            f"params.yaml: data.archive: {root} is one file of several; "
+            "name the folder that holds them all"
         )
+
     file = root if os.path.isfile(root) else root / archive.name
     if not os.path.isfile(file):
-        cure = f"put it there from {archive.site}, or set data.archive to null"
-        raise BadInput(f"params.yaml: data.archive: there is no {file}; {cure}")
-    expected = archive.checksum or recorded(archive.name)
+        raise BadInput(
+            f"params.yaml: data.archive: there is no {file}; "
+            f"put it there from {archive.site}, or set data.archive to null"
+        )
+
+    expected = archive.checksum or recorded_checksum(archive.name)
     if expected is None:
         _record_first(archive, file)
-    elif (digest := checksum(file, expected)) != expected:
+        return file
+
+    digest = checksum(file, expected)
+    if digest != expected:
         raise BadInput(
-            f"{file}: its checksum is {digest} instead of {expected}; get it anew, or null data.archive"
+            f"{file}: its checksum is {digest} instead of {expected}; "
+            "get it anew, or null data.archive"
         )
     return file
 
 
-def _get(archive: Archive, mirror: Mirror) -> Path:
+def _download(archive: Archive, mirror: Mirror) -> Path:
     """The archive from its site or its mirror, or as the last run left it."""
     import pooch
 
     pooch.get_logger().setLevel("WARNING")
     url = f"{(mirror.url or archive.site).rstrip('/')}/{archive.name}"
-    expected = archive.checksum or recorded(archive.name)
+    expected = archive.checksum or recorded_checksum(archive.name)
+
     with _locked(archive.name) as part:
+        get = partial(transfer, part=part)
         try:
-            file = pooch.retrieve(
-                url, expected, archive.name, home(), downloader=partial(transfer, part=part)
+            file = Path(
+                pooch.retrieve(url, expected, archive.name, archive_folder(), downloader=get)
             )
         except ValueError:  # pooch's, for a checksum; what it verified is gone already
             raise BadInput(
                 f"{url}: is not the file of checksum {expected}, or came in damaged; {CURE}"
             ) from None
+
         if expected is None:
             try:
-                _record_first(archive, Path(file))
+                _record_first(archive, file)
             except BadInput:
-                os.unlink(file)  # or it would be found here by the next run
+                file.unlink()  # or it would be found here by the next run
                 raise
-    return Path(file)
+
+    return file
 
 
 def _record_first(archive: Archive, file: Path) -> None:
+    """Record the checksum of an archive that has none; raises BadInput for a web page."""
     with file.open("rb") as opened:
-        if opened.read(64).lstrip().startswith(b"<"):  # of a moved site, say, which answers 200
-            raise BadInput(f"{file}: is a web page instead of {archive.name}; {CURE}")
-    hold(archive.name, checksum(file, "sha256:"), file)
+        start = opened.read(64).lstrip()
+    if start.startswith(b"<"):  # of a moved site, say, which answers 200
+        raise BadInput(f"{file}: is a web page instead of {archive.name}; {CURE}")
+
+    record_checksum(archive.name, checksum(file, "sha256:"), file)
 
 
 def checksum(file: Path, like: str) -> str:
-    """Of the file, by the algorithm of `like`, as algorithm:hex."""
+    """The file's checksum as algorithm:hex, by the algorithm of `like`."""
     algorithm = like.split(":")[0]
     with file.open("rb") as opened:
         return f"{algorithm}:{hashlib.file_digest(opened, algorithm).hexdigest()}"
@@ -156,8 +189,11 @@ def checksum(file: Path, like: str) -> str:
 
 @contextmanager
 def _locked(name: str) -> Iterator[Path]:
-    """The name of the unfinished download, for one process at a time; the kernel drops the lock with the process."""
-    path = home() / f"{name}.lock"
+    """The name of the unfinished download, for one process at a time.
+
+    The kernel drops the lock with the process.
+    """
+    path = archive_folder() / f"{name}.lock"
     with path.open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

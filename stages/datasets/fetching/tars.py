@@ -1,7 +1,8 @@
-"""Members of a tar archive, read where they lie: nothing is extracted, so nothing can land beside its folder.
+"""Members of a tar archive, read where they lie.
 
-A gzipped archive is unpacked once into a nameless file, which ends with the process. An archive that would be dangerous
-to extract is refused none the less: it is not what it says it is.
+Nothing is extracted, so nothing can land beside its folder. A gzipped archive is unpacked once into
+a nameless file, which ends with the process. An archive that would be dangerous to extract is
+refused none the less: it is not what it says it is.
 """
 
 import gzip
@@ -19,7 +20,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from stages.datasets.dataset import Dataset, Split
-from stages.datasets.fetching.archives import home
+from stages.datasets.fetching.archives import archive_folder
 from stages.datasets.images import ImageFile, check_images, encode_images
 from stages.shared.errors import BadInput
 
@@ -50,7 +51,7 @@ class Tar:
         self.path = path
         try:
             self._file = _unpacked(path)
-            self._places = dict(_list_members(path, self._file))
+            self._extents = dict(_list_members(path, self._file))
         except (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error) as error:
             raise BadInput(
                 f"{path}: is no whole archive ({' '.join(str(error).split())}); {REFUSED}"
@@ -58,21 +59,24 @@ class Tar:
 
     def read(self, name: str) -> bytes:
         """A member's bytes; threads may read side by side."""
-        if name not in self._places:
+        if name not in self._extents:
             raise BadInput(f"{self.path}: holds no {name}; {REFUSED}")
-        offset, size = self._places[name]
+
+        offset, size = self._extents[name]
         return os.pread(self._file.fileno(), size, offset)
 
     def lines(self, name: str) -> list[str]:
-        """Those of a text file, without the empty ones."""
-        return [line.strip() for line in self.read(name).decode().splitlines() if line.strip()]
+        """The lines of a text file, stripped, without the empty ones."""
+        lines = self.read(name).decode().splitlines()
+        return [line.strip() for line in lines if line.strip()]
 
     def members(self, names: Iterable[str]) -> list[Member]:
         """Raises BadInput for a name that the archive lacks."""
         wanted = [Member(self, name) for name in names]
         for member in wanted:
-            if member.name not in self._places:
+            if member.name not in self._extents:
                 raise BadInput(f"{self.path}: holds no {member.name}; {REFUSED}")
+
         return wanted
 
 
@@ -86,24 +90,23 @@ class Listed(NamedTuple):
 def assemble(classes: list[str], splits: dict[str, Listed]) -> Dataset:
     """Check all images, and have them encoded when they are asked for."""
     check_images([file for split in splits.values() for file in split.files])
-    return Dataset(
-        classes, {name: Split(rows, encode_images(files)) for name, (rows, files) in splits.items()}
-    )
+
+    encoded = {name: Split(rows, encode_images(files)) for name, (rows, files) in splits.items()}
+    return Dataset(classes, encoded)
 
 
-def label_rows(labels: Mapping[str, int]) -> pd.DataFrame:
-    """Rows of a split, of the labels of its members."""
-    return pd.DataFrame({"label": list(labels.values())})
+def list_members(tar: Tar, labels: Mapping[str, int]) -> Listed:
+    """A split of an archive's members, whose names have their labels in `labels`."""
+    rows = pd.DataFrame({"label": list(labels.values())})
+    return Listed(rows, tar.members(labels))
 
 
 def read_mat(content: bytes) -> dict[str, np.ndarray]:
     """The variables of a MATLAB file; single ones as arrays of one."""
     from scipy.io import loadmat
 
-    return {
-        name: np.atleast_1d(value)
-        for name, value in loadmat(io.BytesIO(content), squeeze_me=True).items()
-    }
+    variables = loadmat(io.BytesIO(content), squeeze_me=True)
+    return {name: np.atleast_1d(value) for name, value in variables.items()}
 
 
 def _unpacked(path: Path) -> IO[bytes]:
@@ -113,7 +116,9 @@ def _unpacked(path: Path) -> IO[bytes]:
     file.seek(0)
     if not packed:
         return file
-    plain = tempfile.TemporaryFile(dir=home())  # noqa: SIM115 - stays open; there is room beside the archives
+
+    # it stays open; there is room beside the archives
+    plain = tempfile.TemporaryFile(dir=archive_folder())  # noqa: SIM115
     with (
         tqdm.wrapattr(file, "read", path.stat().st_size, desc=f"unpacking {path.name}") as bar,
         gzip.open(bar, "rb") as stream,  # type: ignore[call-overload]
@@ -122,14 +127,16 @@ def _unpacked(path: Path) -> IO[bytes]:
             plain.write(chunk)
             if plain.tell() > LARGEST_ARCHIVE:
                 raise BadInput(f"{path}: unpacks to more than {LARGEST_ARCHIVE} bytes; {REFUSED}")
+
     plain.flush()
     return plain
 
 
 def _list_members(path: Path, file: IO[bytes]) -> Iterable[tuple[str, tuple[int, int]]]:
-    """Name and (offset, size) of each regular file."""
+    """Name, without a leading ./, and (offset, size) of each regular file."""
     end = file.seek(0, os.SEEK_END)
     file.seek(0)
+
     with tarfile.open(fileobj=file, mode="r:") as tar:
         for info in tar:
             if reason := _danger(info):
@@ -137,14 +144,14 @@ def _list_members(path: Path, file: IO[bytes]) -> Iterable[tuple[str, tuple[int,
             if info.isreg() and info.offset_data + info.size > end:
                 raise tarfile.ReadError("unexpected end of data")
             if info.isreg():
-                yield (
-                    str(PurePosixPath(info.name)),
-                    (info.offset_data, info.size),
-                )  # without a leading ./
+                yield str(PurePosixPath(info.name)), (info.offset_data, info.size)
 
 
 def _danger(info: tarfile.TarInfo) -> str | None:
-    """What would make a member dangerous to extract (as tarfile's data filter and a little more), or None."""
+    """What would make a member dangerous to extract, or None.
+
+    As tarfile's data filter has it, and a little more.
+    """
     parts = PurePosixPath(info.name).parts
     if info.name.startswith("/"):
         return "has an absolute path"
@@ -154,6 +161,7 @@ def _danger(info: tarfile.TarInfo) -> str | None:
         return f"is said to have {info.size} bytes"
     if info.issparse() or not (info.isreg() or info.isdir() or info.issym() or info.islnk()):
         return "is a device, or no plain file"
+
     try:
         tarfile.data_filter(info, "/archive")
     except tarfile.FilterError:

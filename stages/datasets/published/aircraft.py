@@ -1,12 +1,13 @@
-"""FGVC-Aircraft (Maji et al., 2013): 100 variants, its own train (3334) and test (3333); val stays unused (Table 8).
+"""FGVC-Aircraft (Maji et al., 2013): 100 variants, 3334 images to train on and 3333 to test on.
 
-Address and split are those of torchvision's FGVCAircraft, which wants a folder and gives decoded images; a table holds
-the files as they are.
+These are its own train and test (Table 8); its val stays unused. Address and split are those of
+torchvision's FGVCAircraft, which wants a folder and gives decoded images; a table holds the files
+as they are.
 """
 
 from stages.datasets.dataset import Dataset
 from stages.datasets.fetching.archives import Archive, Mirror, fetch
-from stages.datasets.fetching.tars import Listed, Tar, assemble, label_rows
+from stages.datasets.fetching.tars import Tar, assemble, list_members
 
 AIRCRAFT = Archive(
     "fgvc-aircraft-2013b.tar.gz",
@@ -20,17 +21,17 @@ def read_aircraft(mirror: Mirror) -> Dataset:
     """Raises BadInput for an archive that cannot be fetched, or an image that cannot be read."""
     tar = Tar(fetch([AIRCRAFT], mirror)[0])
     classes, parts = list_images(tar)
-    return assemble(
-        classes, {name: Listed(label_rows(part), tar.members(part)) for name, part in parts.items()}
-    )
+    return assemble(classes, {name: list_members(tar, part) for name, part in parts.items()})
 
 
 def list_images(tar: Tar) -> tuple[list[str], dict[str, dict[str, int]]]:
     """The variants, and of each split the members with their labels."""
     classes = tar.lines(f"{ROOT}/variants.txt")
     labels = {name: label for label, name in enumerate(classes)}
+
     parts = {}
     for split in ("train", "test"):
         pairs = [line.split(" ", 1) for line in tar.lines(f"{ROOT}/images_variant_{split}.txt")]
         parts[split] = {f"{ROOT}/images/{image}.jpg": labels[name] for image, name in pairs}
+
     return classes, parts

@@ -1,13 +1,13 @@
 """Stanford Cars (Krause et al., 2013): 196 makes, models and years, 8144 and 8041 images (Table 8).
 
-Their site has gone, so that the four files come from a mirror (data.url) or from a folder (data.archive). Files,
-checksums and split are those of torchvision's StanfordCars, which cannot fetch them and gives decoded images; a table
-holds the files as they are.
+Their site has gone, so that the four files come from a mirror (data.url) or from a folder
+(data.archive). Files, checksums and split are those of torchvision's StanfordCars, which cannot
+fetch them and gives decoded images; a table holds the files as they are.
 """
 
 from stages.datasets.dataset import Dataset
 from stages.datasets.fetching.archives import Archive, Mirror, fetch
-from stages.datasets.fetching.tars import Listed, Tar, assemble, label_rows, read_mat
+from stages.datasets.fetching.tars import Tar, assemble, list_members, read_mat
 
 SITE = "https://ai.stanford.edu/~jkrause/"
 TRAIN = Archive("cars_train.tgz", f"{SITE}car196/", "md5:065e5b463ae28d29e77c1b4b166cfe61")
@@ -22,15 +22,15 @@ def read_cars(mirror: Mirror) -> Dataset:
     """Raises BadInput for an archive that cannot be fetched, or an image that cannot be read."""
     train, test, devkit, labels = fetch([TRAIN, TEST, DEVKIT, TEST_LABELS], mirror)
     kit = Tar(devkit)
-    parts = {
-        "train": (Tar(train), list_images(kit.read("devkit/cars_train_annos.mat"), "cars_train")),
-        "test": (Tar(test), list_images(labels.read_bytes(), "cars_test")),
-    }
     classes = [str(name) for name in read_mat(kit.read("devkit/cars_meta.mat"))["class_names"]]
-    return assemble(
-        classes,
-        {name: Listed(label_rows(part), tar.members(part)) for name, (tar, part) in parts.items()},
-    )
+
+    train_images = list_images(kit.read("devkit/cars_train_annos.mat"), "cars_train")
+    test_images = list_images(labels.read_bytes(), "cars_test")
+    splits = {
+        "train": list_members(Tar(train), train_images),
+        "test": list_members(Tar(test), test_images),
+    }
+    return assemble(classes, splits)
 
 
 def list_images(annotations: bytes, folder: str) -> dict[str, int]:

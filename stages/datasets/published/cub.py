@@ -1,6 +1,7 @@
-"""CUB-200-2011 (Wah et al., 2011): 200 species of birds, 5994 images to train on and 5794 to test on (Table 8).
+"""CUB-200-2011 (Wah et al., 2011): 200 species of birds, 5994 and 5794 images (Table 8).
 
-With Waterbirds (Sagawa et al., 2019) as the ood table, if wanted (Sec. 4.4). torchvision reads neither.
+With Waterbirds (Sagawa et al., 2019) as the ood table, if wanted (Sec. 4.4). torchvision reads
+neither.
 """
 
 import pandas as pd
@@ -23,28 +24,34 @@ def read_cub(mirror: Mirror, waterbirds: bool) -> Dataset:
     paths = fetch([CUB, WATERBIRDS] if waterbirds else [CUB], mirror)
     cub = Tar(paths[0])
     classes, rows = list_images(cub)
+
+    parts = {"train": rows[rows["train"]], "test": rows[~rows["train"]]}
     splits = {
         name: Listed(part[["label"]].reset_index(drop=True), cub.members(part["member"]))
-        for name, part in (("train", rows[rows["train"]]), ("test", rows[~rows["train"]]))
+        for name, part in parts.items()
     }
     if waterbirds:
         splits["ood"] = list_waterbirds(Tar(paths[1]), len(classes))
+
     return assemble(classes, splits)
 
 
 def list_images(cub: Tar) -> tuple[list[str], pd.DataFrame]:
-    """The classes' names, and a row for each image in the order of images.txt: member, label, train (bool)."""
+    """The classes' names, and a row for each image in the order of images.txt.
+
+    A row has member, label and train (bool).
+    """
     folders, images, labels, train = (
         dict(line.split(" ", 1) for line in cub.lines(f"{ROOT}/{name}.txt"))
         for name in ("classes", "images", "image_class_labels", "train_test_split")
     )
+    classes = [class_name(folder) for folder in folders.values()]
+
     rows = [
         (f"{ROOT}/images/{path}", int(labels[key]) - 1, train[key] == "1")
         for key, path in images.items()
     ]
-    return [class_name(folder) for folder in folders.values()], pd.DataFrame(
-        rows, columns=["member", "label", "train"]
-    )
+    return classes, pd.DataFrame(rows, columns=["member", "label", "train"])
 
 
 def class_name(folder: str) -> str:

@@ -1,11 +1,11 @@
-"""Stanford Dogs (Khosla et al., 2011): 120 breeds, 12000 images to train on and 8580 to test on (Table 8).
+"""Stanford Dogs (Khosla et al., 2011): 120 breeds, 12000 and 8580 images (Table 8).
 
 torchvision does not read it; train_list.mat and test_list.mat say which images are whose.
 """
 
 from stages.datasets.dataset import Dataset
 from stages.datasets.fetching.archives import Archive, Mirror, fetch
-from stages.datasets.fetching.tars import Listed, Tar, assemble, label_rows, read_mat
+from stages.datasets.fetching.tars import Tar, assemble, list_members, read_mat
 
 SITE = "http://vision.stanford.edu/aditya86/ImageNetDogs/"
 IMAGES = Archive(
@@ -20,26 +20,23 @@ def read_dogs(mirror: Mirror) -> Dataset:
     """Raises BadInput for an archive that cannot be fetched, or an image that cannot be read."""
     images, lists = map(Tar, fetch([IMAGES, LISTS], mirror))
     classes, parts = list_images(lists)
-    return assemble(
-        classes,
-        {name: Listed(label_rows(part), images.members(part)) for name, part in parts.items()},
-    )
+    return assemble(classes, {name: list_members(images, part) for name, part in parts.items()})
 
 
 def list_images(lists: Tar) -> tuple[list[str], dict[str, dict[str, int]]]:
     """The breeds, and of each split the members of images.tar with their labels."""
     parts: dict[str, dict[str, int]] = {}
     names: dict[int, str] = {}
+
     for split in ("train", "test"):
-        mat = read_mat(
-            lists.read(f"{split}_list.mat")
-        )  # n02085620-Chihuahua/n02085620_5927.jpg and so on, with 1 to 120
-        labels = {
-            file: int(label) - 1
-            for file, label in zip(mat["file_list"], mat["labels"], strict=True)
-        }
+        # n02085620-Chihuahua/n02085620_5927.jpg and so on, with 1 to 120
+        mat = read_mat(lists.read(f"{split}_list.mat"))
+        pairs = zip(mat["file_list"], mat["labels"], strict=True)
+        labels = {file: int(label) - 1 for file, label in pairs}
+
         names |= {label: class_name(file.split("/")[0]) for file, label in labels.items()}
         parts[split] = {f"Images/{file}": label for file, label in labels.items()}
+
     return [names[label] for label in sorted(names)], parts
 
 

@@ -1,7 +1,7 @@
-"""Waterbirds (Sagawa et al., 2019): birds of CUB on land and on water, their test split as CUB's ood table (Sec. 4.4).
+"""Waterbirds (Sagawa et al., 2019): birds of CUB on land and on water, CUB's ood table (Sec. 4.4).
 
-The label is the species, of 200: the number before the dot of the image's folder, minus 1. The authors publish no
-checksum, so that of the first use is recorded.
+The table is their test split. The label is the species, of 200: the number before the dot of the
+image's folder, minus 1. The authors publish no checksum, so that of the first use is recorded.
 """
 
 import io
@@ -25,15 +25,15 @@ def list_waterbirds(tar: Tar, classes: int) -> Listed:
         rows = rows[rows["split"] == TEST].reset_index(drop=True)
         rows["label"] = [int(name.split(".")[0]) - 1 for name in rows["img_filename"]]
         rows["group"] = rows["y"].map(KINDS) + "bird_" + rows["place"].map(KINDS)
-    except (
-        KeyError,
-        ValueError,
-    ) as error:  # no such column; no number; nothing that pandas can read
+    except (KeyError, ValueError) as error:  # no such column; no number; no CSV
         raise BadInput(
             f"{tar.path}: metadata.csv cannot be read ({error}); get the archive anew"
         ) from None
-    if rows.empty or not rows["label"].between(0, classes - 1).all() or rows["group"].isna().any():
+
+    known = rows["label"].between(0, classes - 1) & rows["group"].notna()
+    if rows.empty or not known.all():
         raise BadInput(
             f"{tar.path}: metadata.csv has no test image, or an unknown class or group; get it anew"
         )
+
     return Listed(rows[["label", "group"]], tar.members(ROOT + "/" + rows["img_filename"]))

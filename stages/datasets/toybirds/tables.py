@@ -1,7 +1,7 @@
 """The Toybirds dataset: which bird stands where in train, test and the Waterbird-style ood split.
 
-Image `index` of a split is a function of (split, index, bias) alone: a larger split begins with the smaller one. The
-split masks has the foreground of each training image.
+Image `index` of a split is a function of (split, index, bias) alone: a larger split begins with the
+smaller one. The split masks has the foreground of each training image.
 """
 
 from collections.abc import Callable, Iterator
@@ -40,12 +40,17 @@ class Scene(NamedTuple):
 
 
 def scene(split: SplitName, index: int, bias: float) -> Scene:
-    """Which species, and where; `bias` is the share in their own habitat, which the balanced ood split ignores."""
+    """Which species, and where.
+
+    `bias` is the share of birds in their own habitat; the ood split is balanced and ignores it.
+    """
     rng = np.random.default_rng((WORLD_SEED, SPLITS.index(split), index))
+
     if split == "ood":
-        origin, place = GROUPS[index % len(GROUPS)]
-        kind = [label for label, species in enumerate(SPECIES) if species.habitat == origin]
-        return Scene(kind[index // len(GROUPS) % len(kind)], place, rng)
+        own_habitat, seen_in = GROUPS[index % len(GROUPS)]
+        kind = [label for label, species in enumerate(SPECIES) if species.habitat == own_habitat]
+        return Scene(kind[index // len(GROUPS) % len(kind)], seen_in, rng)
+
     label = index % len(SPECIES)
     home = SPECIES[label].habitat
     return Scene(label, home if rng.random() < bias else OTHER[home], rng)
@@ -58,42 +63,52 @@ def draw(split: SplitName, index: int, bias: float) -> tuple[np.ndarray, np.ndar
 
 
 def group_name(label: int, habitat: Habitat) -> str:
-    """Waterbirds' name (Sagawa et al., 2019): the bird's kind, then the place it is seen at."""
+    """Waterbirds' name (Sagawa et al., 2019): the bird's kind, then where it is seen."""
     return f"{SPECIES[label].habitat}bird_{habitat}"
 
 
 def render_species(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Birds of all species in turn, in either habitat alike: uint8 (count, SIZE, SIZE, 3) and labels (count,)."""
+    """Birds of all species in turn, in either habitat alike.
+
+    Returns images, uint8 (count, SIZE, SIZE, 3), and labels, (count,).
+    """
     rng = np.random.default_rng(seed)
     labels = np.arange(count) % len(SPECIES)
-    images = [
-        render(SPECIES[label].bird, HABITATS[rng.integers(2)], rng, SIZE)[0] for label in labels
-    ]
+
+    images = []
+    for label in labels:
+        habitat = HABITATS[rng.integers(2)]
+        image, _mask = render(SPECIES[label].bird, habitat, rng, SIZE)
+        images.append(image)
+
     return np.stack(images), labels
 
 
 def draw_toybirds(toybirds: Toybirds) -> Dataset:
+    """The whole dataset; an image is drawn when it is asked for."""
     counts: dict[SplitName, int] = {
         "train": toybirds.train_per_class * len(SPECIES),
         "test": toybirds.test_per_class * len(SPECIES),
         "ood": toybirds.ood_per_group * len(GROUPS),
     }
-    drawings: dict[str, Drawing] = {
+    drawings: dict[SplitName, Drawing] = {
         split: partial(draw, split, bias=toybirds.bias) for split in counts
     }
     drawings["train"] = cache(drawings["train"])  # one drawing gives an image and its mask
-    splits: dict[str, Split] = {
-        split: Split(
-            _list_scenes(split, count, toybirds.bias), _encode_images(drawings[split], count)
-        )
-        for split, count in counts.items()
-    }
-    splits["masks"] = Split(splits["train"].rows, _encode_masks(drawings["train"], counts["train"]))
+
+    splits: dict[str, Split] = {}
+    for split, count in counts.items():
+        rows = _list_scenes(split, count, toybirds.bias)
+        splits[split] = Split(rows, _encode_images(drawings[split], count))
+
+    masks = _encode_masks(drawings["train"], counts["train"])
+    splits["masks"] = Split(splits["train"].rows, masks)
     return Dataset([species.name for species in SPECIES], splits)
 
 
 def _list_scenes(split: SplitName, count: int, bias: float) -> pd.DataFrame:
     scenes = [scene(split, index, bias) for index in range(count)]
+
     rows = pd.DataFrame({"label": [each.label for each in scenes]})
     if split == "ood":
         rows["group"] = [group_name(each.label, each.habitat) for each in scenes]
@@ -101,11 +116,13 @@ def _list_scenes(split: SplitName, count: int, bias: float) -> pd.DataFrame:
 
 
 def _encode_images(drawing: Drawing, count: int) -> Iterator[bytes]:
-    return (encode_png(Image.fromarray(drawing(index)[0])) for index in range(count))
+    for index in range(count):
+        image, _mask = drawing(index)
+        yield encode_png(Image.fromarray(image))
 
 
 def _encode_masks(drawing: Drawing, count: int) -> Iterator[bytes]:
     """White (255) where the bird is, else black."""
-    return (
-        encode_png(Image.fromarray(np.uint8(255) * drawing(index)[1])) for index in range(count)
-    )
+    for index in range(count):
+        _image, mask = drawing(index)
+        yield encode_png(Image.fromarray(np.uint8(255) * mask))

@@ -211,17 +211,17 @@ def test_two_runs_do_not_download_the_same_archive(site):
         assert "another run is downloading birds.tgz" in refusal(birds(site))
 
 
-def test_a_place_that_cannot_hold_archives_is_named(tmp_path, monkeypatch):
+def test_a_folder_that_cannot_hold_archives_is_named(tmp_path, monkeypatch):
     monkeypatch.setenv("DIFFMIX_ARCHIVES", str(tmp_path / "file"))
     (tmp_path / "file").touch()
     with pytest.raises(
         BadInput,
         match=r"file: cannot hold archives \(File exists\); name a folder by DIFFMIX_ARCHIVES",
     ):
-        archives.home()
+        archives.archive_folder()
 
 
 def test_archives_lie_in_the_repositorys_work_folder_by_default(tmp_path, monkeypatch):
     monkeypatch.delenv("DIFFMIX_ARCHIVES")
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
-    assert archives.home() == tmp_path / ".work/archives"
+    assert archives.archive_folder() == tmp_path / ".work/archives"

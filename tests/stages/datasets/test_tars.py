@@ -104,7 +104,4 @@ def test_a_truncated_image_names_archive_and_member(tmp_path):
         BadInput,
         match=r"set.tar: a/half.jpg: is not a readable image \(.*truncated.*\); get the archive",
     ):
-        assemble(
-            ["a"],
-            {"train": tars.Listed(tars.label_rows({"a/half.jpg": 0}), tar.members(["a/half.jpg"]))},
-        )
+        assemble(["a"], {"train": tars.list_members(tar, {"a/half.jpg": 0})})

@@ -41,7 +41,7 @@ def test_the_picture_shows_the_habitat_that_the_scene_names():
 
 def test_ood_groups_are_balanced_and_so_are_their_species():
     rows = draw_toybirds(SMALL).splits["ood"].rows
-    names = {f"{home}bird_{place}" for home, place in product(("water", "land"), repeat=2)}
+    names = {f"{home}bird_{seen_in}" for home, seen_in in product(("water", "land"), repeat=2)}
     assert Counter(rows["group"]) == dict.fromkeys(names, 12)
     assert set(rows.groupby(["group", "label"]).size()) == {2}  # 12 images over 6 species
     for group, label in zip(rows["group"], rows["label"], strict=True):
@@ -68,7 +68,8 @@ def test_splits_share_no_image():
 
 
 def test_the_mask_is_where_a_bird_changes_the_empty_scene():
-    # with the bird left out, the same generator draws the same ground: only the light, drawn last, differs
+    # with the bird left out, the same generator draws the same ground: only the light, drawn last,
+    # differs
     bird, mask = render(SPECIES[0].bird, "land", np.random.default_rng(5), SIZE)
     empty, nothing = render(None, "land", np.random.default_rng(5), SIZE)
     ratio = bird[~mask].astype(float).sum(axis=0) / empty[~mask].sum(axis=0)
