@@ -111,7 +111,7 @@ def show_costs(found: dict[str, Any]) -> str:
     """What `content` holds of hours, memory and disk."""
     rate = found["images_per_hour"]
     compared = (
-        f"Synthesis makes {rate['here']:,} images an hour here, in one process; "
+        f"Synthesis makes {show(rate['here'], [(1, 'images')])} an hour here, in one process; "
         f"the paper's GPU, an RTX 3090, makes {rate['paper']:,} of 512 pixels."
     )
     stages = found["stages"]

@@ -15,6 +15,7 @@ SITE = "https://www.robots.ox.ac.uk/~vgg/data/flowers/102/"
 IMAGES = Archive("102flowers.tgz", SITE, "md5:52808999861908f626f3c1f4e79d11fa")
 LABELS = Archive("imagelabels.mat", SITE, "md5:e0620be6f572b9609742df49c70aed4d")
 SPLIT_SEED = 0  # the official classifier's: a dataset has one split, whatever params.seed is
+
 # by label; no archive holds them
 NAMES = """
 pink primrose, hard-leaved pocket orchid, canterbury bells, sweet pea, english marigold, tiger

@@ -35,6 +35,7 @@ def gpu(monkeypatch):
 def test_a_cpu_is_given_as_few_images_as_the_part_allows():
     work = Work(99)
     found = time_batch("a part", 32, work, least=2)
+
     assert (found.batch, found.measured, found.memory) == (32, 2, None)
     assert set(work.sizes) == {2}
 
@@ -52,6 +53,7 @@ def test_no_call_begins_when_the_time_is_up(monkeypatch):
     monkeypatch.setattr(timing, "SECONDS", 1e-12)
     work = Work(99)
     time_batch("a part", 32, work)
+
     assert work.sizes == [1, 1]
 
 
@@ -61,6 +63,7 @@ def test_a_gpu_halves_a_batch_that_does_not_fit(monkeypatch):
     monkeypatch.setattr(timing.time, "perf_counter", itertools.count(step=4).__next__)
     work = Work(9)
     found = time_batch("a part", 32, work)
+
     assert (found.seconds, found.measured, found.memory) == (0.5, 8, 7)
     assert work.sizes[:3] == [32, 16, 8]
 
