@@ -21,7 +21,10 @@ COLUMNS = {  # the headings of what is measured, and its units
     "size": ("size", SIZES),
 }
 
-ON_CPU = "A CPU was given an image or two of each part: hours are an order of magnitude."
+ON_CPU = (
+    "This is a CPU, and slow parts were given an image or two: "
+    "their hours are an order of magnitude."
+)
 DRAWN = "No image is there yet: pictures of noise stand for the photographs."
 SEVERAL = "Several processes have a GPU each, and cores enough to load its images."
 NOT_COUNTED = (
@@ -97,7 +100,7 @@ def warnings(task: Task, rates: list[Rate]) -> list[str]:
         for rate in rates
         if rate.memory is not None and rate.measured < rate.batch
     ]
-    if task.rates.clip.memory is None:
+    if any(rate.memory is None and rate.measured < rate.batch for rate in rates):
         found.append(ON_CPU)
     if not task.counts.images.photos:
         found.append(DRAWN)

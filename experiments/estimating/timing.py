@@ -13,6 +13,7 @@ from stages.shared.running.runtime import device
 
 CALLS = 5  # of which the median counts
 SECONDS = 10.0  # after so many no further call begins
+QUICK = 5.0  # seconds that a CPU may take for a whole batch, to be given one
 Work = Callable[[int], object]  # does a part of a stage's work for so many images at once
 
 
@@ -29,11 +30,12 @@ class Rate(NamedTuple):
 def time_batch(part: str, batch: int, work: Work, least: int = 1) -> Rate:
     """What the work costs an image.
 
-    A GPU is given the batch or, where that does not fit, half of it, and so on. A CPU, which gives
-    an order of magnitude only, is given `least` images. Raises BadInput where not even these fit.
+    A GPU is given the batch or, where that does not fit, half of it, and so on; raises BadInput
+    where not even `least` images fit. A CPU is given `least` images and, where it is quick enough,
+    the batch.
     """
     if device().type != "cuda":
-        return Rate(part, time_calls(work, least) / least, batch, least, None)
+        return time_on_cpu(part, batch, work, least)
 
     size = batch
     while True:
@@ -52,6 +54,15 @@ def time_batch(part: str, batch: int, work: Work, least: int = 1) -> Rate:
                 "take fewer pixels"
             )
         size = max(size // 2, least)
+
+
+def time_on_cpu(part: str, batch: int, work: Work, least: int) -> Rate:
+    """A few images' time, an order of magnitude, or where the CPU is quick enough the batch's."""
+    seconds = time_calls(work, least) / least
+    if seconds * batch > QUICK:
+        return Rate(part, seconds, batch, least, None)
+
+    return Rate(part, time_calls(work, batch) / batch, batch, batch, None)
 
 
 def time_calls(work: Work, size: int) -> float:

@@ -10,7 +10,7 @@ import yaml
 from dvc.repo import Repo
 
 from experiments.presets import FOLDER, PRESETS, read_head
-from experiments.settings.paper_values import Own
+from experiments.settings.paper_values import Commented
 from experiments.settings.preset_text import render, spell
 from experiments.tables.recipes import cases, read_preset
 from stages import check, plan, subsample
@@ -289,7 +289,7 @@ arms: # to compare
 
 def test_a_value_takes_its_lines_place_with_the_templates_comment_or_its_own():
     assert render(
-        SMALL, ("# mine",), {"train.rate": 0.00005, "train.steps": Own(None, "none"), "seed": 7}
+        SMALL, ("# mine",), {"train.rate": 0.00005, "train.steps": Commented(None, "none"), "seed": 7}
     ) == (
         "# mine\nseed: 7 # of all\ntrain:\n  rate: 0.00005\n  steps: null # none\n"
         "arms: # to compare\n  real: # without\n    baseline: {mix: none} # plain\n    cutmix: {mix: cutmix} # mixed\n"
@@ -297,7 +297,7 @@ def test_a_value_takes_its_lines_place_with_the_templates_comment_or_its_own():
 
 
 def test_a_groups_arms_are_listed_anew_with_the_comments_of_those_that_stay():
-    arms = {"baseline": {"mix": "none"}, "cmo": Own({"mix": "cmo"}, "pasted")}
+    arms = {"baseline": {"mix": "none"}, "cmo": Commented({"mix": "cmo"}, "pasted")}
     assert render(SMALL, (), {"arms.real": arms}).endswith(
         "  real: # without\n    baseline: {mix: none} # plain\n    cmo: {mix: cmo} # pasted\n"
     )

@@ -32,7 +32,8 @@ def gpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda *_: 7)
 
 
-def test_a_cpu_is_given_as_few_images_as_the_part_allows():
+def test_a_slow_cpu_is_given_as_few_images_as_the_part_allows(monkeypatch):
+    monkeypatch.setattr(timing, "QUICK", 0.0)
     work = Work(99)
     found = time_batch("a part", 32, work, least=2)
 
@@ -40,17 +41,24 @@ def test_a_cpu_is_given_as_few_images_as_the_part_allows():
     assert set(work.sizes) == {2}
 
 
+def test_a_quick_cpu_is_given_the_batch():
+    found = time_batch("a part", 32, Work(99), least=2)
+    assert (found.batch, found.measured, found.memory) == (32, 32, None)
+
+
 def test_the_median_of_a_few_calls_counts_for_an_image(monkeypatch):
     """Calls of four images take 2, 9, 2, 2 and 2 s, after one that is not timed."""
     times = iter([0, 2, 2, 11, 11, 13, 13, 15, 15, 17])
     monkeypatch.setattr(timing.time, "perf_counter", lambda: next(times))
     monkeypatch.setattr(timing, "SECONDS", 99)
+    monkeypatch.setattr(timing, "QUICK", 0.0)
 
     assert time_batch("a part", 32, Work(99), least=4).seconds == 0.5
 
 
 def test_no_call_begins_when_the_time_is_up(monkeypatch):
     monkeypatch.setattr(timing, "SECONDS", 1e-12)
+    monkeypatch.setattr(timing, "QUICK", 0.0)
     work = Work(99)
     time_batch("a part", 32, work)
 
