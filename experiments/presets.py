@@ -1,6 +1,7 @@
-"""The presets: the paper's settings, the toy world and a folder of photos, each a whole parameter file.
+"""The presets: the paper's settings, the toy world and a folder of photos.
 
-python -m experiments.presets        writes presets/*.yaml, from presets/toybirds.yaml and what is below
+Each is a whole parameter file. `python -m experiments.presets` writes them, presets/*.yaml, from
+presets/toybirds.yaml and what is below.
 """
 
 from pathlib import Path
@@ -22,29 +23,38 @@ from experiments.settings.paper_values import (
     SHOT_GROUPS,
     TABLE_10,
     VIT_384,
-    Own,
+    Commented,
     Settings,
     synthetic,
 )
 from experiments.settings.preset_text import read_head, render
 
 FOLDER = Path("presets")
+CUB = DATASETS["cub"][1]
 
 
 class Preset(NamedTuple):
-    """What a preset changes in Toybirds'; `head` are the lines above the parameters, None for Toybirds' own."""
+    """What a preset changes in Toybirds' file.
+
+    `head` holds the lines above the parameters; None keeps Toybirds' own.
+    """
 
     head: tuple[str, ...] | None
     settings: Settings
 
 
 def how_to(name: str, others: str = "") -> tuple[str, ...]:
-    """The end of a head: how to run the preset and, by the call `others`, the other methods of its table or figure."""
-    more = f"# The other methods: `PRESET={name} {others}`."
+    """The end of a head: how to run the preset.
+
+    The call `others` runs the other methods of its table or figure.
+    """
+    more = [f"# The other methods: `PRESET={name} {others}`."] if others else []
+
     return (
         f"# `cp presets/{name}.yaml params.yaml`, then `dvc repro`.",
-        *([more] if others else []),
-        "# Values are the paper's or, where it gives none, its official code's (Zhicaiwww/Diff-Mix at a81337b; its",
+        *more,
+        "# Values are the paper's or, where it gives none, its official code's "
+        "(Zhicaiwww/Diff-Mix at a81337b; its",
         "# earlier scripts at b65c233); comments say where the two differ.",
     )
 
@@ -56,41 +66,60 @@ def conventional(dataset: str, network: str) -> Preset:
         "resnet50": ("ResNet50 at 448 pixels", RESNET50_448, 128),
         "vit": ("ViT-B/16 at 384 pixels", VIT_384, 100),
     }[network]
+    shot_groups = SHOT_GROUPS["cub" if dataset == "cub" else "others"]
+
+    head = (
+        f"# Conventional classification of {title} with {shown}: Sec. 4.2, Table 1.",
+        *how_to(f"{dataset}-{network}", "make table1"),
+    )
+
     table = "Table 9" if dataset == "cub" else "Table 9, which is CUB's"
-    head = f"# Conventional classification of {title} with {shown}: Sec. 4.2, Table 1."
-    return Preset(
-        (head, *how_to(f"{dataset}-{network}", "make table1")),
-        DIFFMIX | data | architecture | MIXED | SHOT_GROUPS["cub" if dataset == "cub" else "others"] | {
-            "subset.mode": "full",
-            "train.epochs": Own(epochs, f"{table}; {EPOCHS[network][dataset]} in the earlier scripts"),
-            "train.learning_rate": RATES[network][dataset],
-            "train.trials": ONE_IN_CODE,
-            "arms.real": {"baseline": BASELINE, "cutmix": CUTMIX, "mixup": MIXUP},
-            "arms.synthetic": {"diffmix": synthetic(0.1), "diffmix-cutmix": synthetic(0.1, "cutmix", 0.1)},
+    epochs_comment = f"{table}; {EPOCHS[network][dataset]} in the earlier scripts"
+    settings: Settings = {
+        "subset.mode": "full",
+        "train.epochs": Commented(epochs, epochs_comment),
+        "train.learning_rate": RATES[network][dataset],
+        "train.trials": ONE_IN_CODE,
+        "arms.real": {"baseline": BASELINE, "cutmix": CUTMIX, "mixup": MIXUP},
+        "arms.synthetic": {
+            "diffmix": synthetic(0.1),
+            "diffmix-cutmix": synthetic(0.1, "cutmix", 0.1),
         },
-    )  # fmt: skip
+    }
+
+    return Preset(head, DIFFMIX | data | architecture | MIXED | shot_groups | settings)
 
 
-def few_shot(shots: int | None, p: Own) -> Preset:
+def few_shot(shots: int | None, p: Commented) -> Preset:
     """A panel of Fig. 6: 1, 5, 10 or, with None, all images of a class."""
     word = "all" if shots is None else str(shots)
-    subset: Settings = (
-        {"subset.mode": "full"}
-        if shots is None
-        else {"subset.mode": "few-shot", "subset.shots": shots}
+    head = (
+        f"# Few-shot classification of CUB, {word}-shot, with ResNet50 at 224 pixels: "
+        "Sec. 4.1, Fig. 6.",
+        *how_to(f"cub-{word}-shot", f"python -m experiments.run fig6 '{word}-shot *'"),
     )
-    head = f"# Few-shot classification of CUB, {word}-shot, with ResNet50 at 224 pixels: Sec. 4.1, Fig. 6."
-    gamma = "of Eq. 3: the target's label weighs s^gamma; as in Sec. 4.2 (Sec. 4.1 gives none), {} in the earlier scripts"
-    return Preset(
-        (head, *how_to(f"cub-{word}-shot", f"python -m experiments.run fig6 '{word}-shot *'")),
-        DIFFMIX | DATASETS["cub"][1] | SHOT_GROUPS["cub"] | RESNET50_224 | subset | {
-            "synth.strength": Own(None, "s, drawn from [0.5, 0.7, 0.9] as in Sec. 4.2; Fig. 6 has one at a time"),
-            "synth.gamma": Own(0.5, gamma.format(0.8 if shots is None else 0.5)),
-            "train.epochs": Own(128, f"Table 9; {128 if shots is None else 100} in the earlier scripts"),
-            "arms.real": {"baseline": BASELINE},
-            "arms.synthetic": {"diffmix": Own(synthetic(p.value), p.comment)},
-        },
-    )  # fmt: skip
+
+    subset: Settings = {"subset.mode": "few-shot", "subset.shots": shots}
+    if shots is None:
+        subset = {"subset.mode": "full"}
+
+    # the earlier scripts have values of their own for all images
+    gamma, epochs = (0.8, 128) if shots is None else (0.5, 100)
+    settings: Settings = {
+        "synth.strength": Commented(
+            None, "s, drawn from [0.5, 0.7, 0.9] as in Sec. 4.2; Fig. 6 has one at a time"
+        ),
+        "synth.gamma": Commented(
+            0.5,
+            "of Eq. 3: the target's label weighs s^gamma; as in Sec. 4.2 (Sec. 4.1 gives none), "
+            f"{gamma} in the earlier scripts",
+        ),
+        "train.epochs": Commented(128, f"Table 9; {epochs} in the earlier scripts"),
+        "arms.real": {"baseline": BASELINE},
+        "arms.synthetic": {"diffmix": Commented(synthetic(p.value), p.comment)},
+    }
+
+    return Preset(head, DIFFMIX | CUB | SHOT_GROUPS["cub"] | RESNET50_224 | subset | settings)
 
 
 COLUMN = {100: "IF=100", 20: "IF=50", 10: "IF=10"}  # of Tables 2, 3 and 10, by rho
@@ -98,67 +127,86 @@ COLUMN = {100: "IF=100", 20: "IF=50", 10: "IF=10"}  # of Tables 2, 3 and 10, by 
 
 def long_tail(dataset: str, rho: int) -> Preset:
     """A column of Table 2 (CUB-LT) or Table 3 (Flower-LT); none of them for rho = 50."""
-    (title, data), table, column = DATASETS[dataset], 2 if dataset == "cub" else 3, COLUMN.get(rho)
-    head = f"# Long-tail classification of {title}, rho = {rho}, with ResNet50 at 224 pixels: Sec. 4.3, Table {table}."
-    place = (
-        f"the column {column} of Tables {table} and 10"
-        if column
-        else f"in no column of Tables {table} and 10"
-    )
+    title, data = DATASETS[dataset]
+    table = 2 if dataset == "cub" else 3
+    column = COLUMN.get(rho)
+
+    if column:
+        printed = f"the column {column} of Tables {table} and 10"
+        rows = f"python -m experiments.run table{table} '{column} *'"
+    else:
+        printed = f"in no column of Tables {table} and 10"
+        rows = ""
     misnamed = ", whose IF=50 is rho = 20" if rho in (50, 20) else ""
-    rows = f"python -m experiments.run table{table} '{column} *'" if column else ""
-    return Preset(
-        (
-            head,
-            f"# {TABLE_10[dataset][rho]} training images by Eq. 4: {place}{misnamed}.",
-            *how_to(f"{dataset}-longtail-{rho}", rows),
-        ),
-        DIFFMIX | data | SHOT_GROUPS[dataset] | LONG_TAIL | {"subset.imbalance_factor": rho},
+
+    head = (
+        f"# Long-tail classification of {title}, rho = {rho}, with ResNet50 at 224 pixels: "
+        f"Sec. 4.3, Table {table}.",
+        f"# {TABLE_10[dataset][rho]} training images by Eq. 4: {printed}{misnamed}.",
+        *how_to(f"{dataset}-longtail-{rho}", rows),
     )
+    settings = LONG_TAIL | {"subset.imbalance_factor": rho}
+
+    return Preset(head, DIFFMIX | data | SHOT_GROUPS[dataset] | settings)
 
 
+WATERBIRD_SETTINGS: Settings = {
+    "data.waterbirds": True,
+    "subset.mode": "full",
+    "train.resolution": Commented(
+        224, "pixels a side after it (the official code's; Sec. 4.4 gives none)"
+    ),
+    "train.epochs": Commented(128, "Table 9; 120 in the official scripts"),
+    "arms.real": {"baseline": BASELINE, "cutmix": CUTMIX},
+    "arms.synthetic": {"diffmix": synthetic(0.1)},
+}
 WATERBIRD = Preset(
     (
-        "# Background robustness: CUB's classifiers on Waterbird, with ResNet50 at 224 pixels: Sec. 4.4, Table 4.",
-        "# The paper does not say how they are trained: as in Sec. 4.1, all-shot, and nearly as in the official code.",
+        "# Background robustness: CUB's classifiers on Waterbird, with ResNet50 at 224 pixels: "
+        "Sec. 4.4, Table 4.",
+        "# The paper does not say how they are trained: as in Sec. 4.1, all-shot, "
+        "and nearly as in the official code.",
         *how_to("waterbird", "make table4"),
     ),
-    DIFFMIX | DATASETS["cub"][1] | SHOT_GROUPS["cub"] | RESNET50_224 | MIXED | {
-        "data.waterbirds": True,
-        "subset.mode": "full",
-        "train.resolution": Own(224, "pixels a side after it (the official code's; Sec. 4.4 gives none)"),
-        "train.epochs": Own(128, "Table 9; 120 in the official scripts"),
-        "arms.real": {"baseline": BASELINE, "cutmix": CUTMIX},
-        "arms.synthetic": {"diffmix": synthetic(0.1)},
-    },
-)  # fmt: skip
+    DIFFMIX | CUB | SHOT_GROUPS["cub"] | RESNET50_224 | MIXED | WATERBIRD_SETTINGS,
+)
+
+PASCAL_SETTINGS: Settings = {
+    "data.name": "pascal",
+    "data.metaclass": Commented(
+        "object", "the common noun of all classes, in prompts; the official code has none"
+    ),
+    "subset.mode": "full",
+    "train.resolution": Commented(
+        224, "pixels a side after it (the official code's; Sec. 7.3 gives none)"
+    ),
+    "train.epochs": Commented(128, "as in Sec. 4.1; 100 in the earlier scripts"),
+    "train.learning_rate": Commented(
+        0.05, "as in Sec. 4.1, and in the earlier scripts; 0.01 in the last ones"
+    ),
+    "arms.real": {"baseline": BASELINE},
+    "arms.synthetic": {"diffmix": synthetic(0.1)},
+}
 PASCAL = Preset(
     (
         "# A general dataset: Pascal, all-shot, with ResNet50 at 224 pixels: Sec. 7.3, Fig. 10b.",
         "# Fig. 10a is 5-shot: subset.mode few-shot, arms.synthetic.diffmix.p 0.3.",
         *how_to("pascal", "make fig10"),
     ),
-    DIFFMIX | SHOT_GROUPS["others"] | RESNET50_224 | {
-        "data.name": "pascal",
-        "data.metaclass": Own("object", "the common noun of all classes, in prompts; the official code has none"),
-        "subset.mode": "full",
-        "train.resolution": Own(224, "pixels a side after it (the official code's; Sec. 7.3 gives none)"),
-        "train.epochs": Own(128, "as in Sec. 4.1; 100 in the earlier scripts"),
-        "train.learning_rate": Own(0.05, "as in Sec. 4.1, and in the earlier scripts; 0.01 in the last ones"),
-        "arms.real": {"baseline": BASELINE},
-        "arms.synthetic": {"diffmix": synthetic(0.1)},
-    },
-)  # fmt: skip
+    DIFFMIX | SHOT_GROUPS["others"] | RESNET50_224 | PASCAL_SETTINGS,
+)
+
 PHOTOS = Preset(
     (
         "# A folder of photos: six breeds of dogs at 64 pixels.",
-        "# Put your own into data/photos, or name another folder at data.folder.path; and their noun at metaclass.",
+        "# Put your own into data/photos, or name another folder at data.folder.path; "
+        "and their noun at metaclass.",
     ),
     {
         "data.name": "folder",
         "data.metaclass": "dog",
         "subset.mode": "full",
-        "synth.multiplier": Own(
+        "synth.multiplier": Commented(
             2, "synthetic images for each training image (5 in Sec. 4); few, for two cores"
         ),
         "train.resize": 64,
@@ -179,10 +227,10 @@ PRESETS: dict[str, Preset] = {
         for dataset in DATASETS
         for network in RATES
     },
-    "cub-1-shot": few_shot(1, Own(0.5, "p: Sec. 4.1")),
-    "cub-5-shot": few_shot(5, Own(0.3, "p: Sec. 4.1; 0.2 in the earlier scripts")),
-    "cub-10-shot": few_shot(10, Own(0.2, "p: Sec. 4.1; 0.1 in the earlier scripts")),
-    "cub-all-shot": few_shot(None, Own(0.1, "p: Sec. 4.1")),
+    "cub-1-shot": few_shot(1, Commented(0.5, "p: Sec. 4.1")),
+    "cub-5-shot": few_shot(5, Commented(0.3, "p: Sec. 4.1; 0.2 in the earlier scripts")),
+    "cub-10-shot": few_shot(10, Commented(0.2, "p: Sec. 4.1; 0.1 in the earlier scripts")),
+    "cub-all-shot": few_shot(None, Commented(0.1, "p: Sec. 4.1")),
     **{
         f"{dataset}-longtail-{rho}": long_tail(dataset, rho)
         for dataset, sizes in TABLE_10.items()
@@ -194,12 +242,13 @@ PRESETS: dict[str, Preset] = {
 
 
 def main() -> None:
-    template = (
-        FOLDER / "toybirds.yaml"
-    ).read_text()  # not params.yaml, which may be another preset's
+    # not params.yaml, which may be another preset's
+    template = (FOLDER / "toybirds.yaml").read_text()
+
     for name, preset in PRESETS.items():
         text = render(template, preset.head or read_head(template), preset.settings)
         (FOLDER / f"{name}.yaml").write_text(text)
+
     print(f"wrote {len(PRESETS)} files in {FOLDER}")
 
 

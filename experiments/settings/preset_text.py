@@ -1,24 +1,22 @@
-"""The text of a preset: that of Toybirds', in its order and layout, with other values, comments and head."""
+"""The text of a preset: the template's lines, with other values, comments and head.
 
-import re
+The template is presets/toybirds.yaml. ruamel.yaml says where each of its values stands; only the
+lines of a preset's settings are written anew, and every other line is kept as it is. A setting of
+a group of arms replaces all lines of its arms.
+"""
+
+import json
 from collections.abc import Iterator
 from decimal import Decimal
 from itertools import takewhile
-from typing import Any, NamedTuple
+from typing import Any
 
-from experiments.settings.paper_values import Own, Settings
+from ruamel.yaml import YAML
+from ruamel.yaml.nodes import MappingNode, Node
 
-INDENT = 2  # columns a level
-GROUPS = ("arms.real", "arms.synthetic")  # whose arms a preset lists anew
-LINE = re.compile(r"(?P<indent> *)(?P<key>[\w-]+):(?: (?P<value>[^#]*?))?(?: # (?P<comment>.*))?")
+from experiments.settings.paper_values import Commented, Settings
 
-
-class Line(NamedTuple):
-    """A line of a parameter file; `path` is empty for one without a key."""
-
-    text: str
-    path: str = ""
-    comment: str | None = None
+INDENT = "  "  # a level
 
 
 def read_head(text: str) -> tuple[str, ...]:
@@ -26,60 +24,70 @@ def read_head(text: str) -> tuple[str, ...]:
     return tuple(takewhile(lambda line: line.startswith("#"), text.splitlines()))
 
 
-def parse(text: str) -> Iterator[Line]:
-    """The lines below the head."""
-    parents: list[str] = []
-    for line in text.splitlines()[len(read_head(text)) :]:
-        match = LINE.fullmatch(line)
-        if match is None:
-            yield Line(line)
-            continue
-        parents[len(match["indent"]) // INDENT :] = [match["key"]]
-        yield Line(line, ".".join(parents), match["comment"])
-
-
 def render(template: str, head: tuple[str, ...], settings: Settings) -> str:
-    """The template with these settings and another head. Raises KeyError for a setting that it has no line for."""
-    lines = list(parse(template))
-    comments = {line.path: line.comment for line in lines if line.path}
-    if unknown := sorted(set(settings) - set(comments)):
+    """The template with these settings and another head.
+
+    Raises KeyError for a setting that the template has no line for.
+    """
+    lines = template.splitlines()
+    nodes = dict(_nodes(YAML().compose(template)))
+    if unknown := sorted(set(settings) - set(nodes)):
         raise KeyError(f"the template has no line for {', '.join(unknown)}")
-    body: list[str] = []
-    for line in lines:
-        if line.path in GROUPS and line.path in settings:
-            arms = settings[line.path]
-            body += [
-                line.text,
-                *(_write(f"{line.path}.{name}", arm, comments) for name, arm in arms.items()),
-            ]
-        elif line.path in settings:
-            body.append(_write(line.path, settings[line.path], comments))
-        elif (
-            line.path.rpartition(".")[0] not in settings
-        ):  # else an arm of a group that the preset fills
-            body.append(line.text)
-    return "\n".join([*head, *body]) + "\n"
+
+    # what follows each value on its line, which is its comment, if any
+    ends = {path: node.end_mark for path, node in nodes.items() if not _is_section(node)}
+    comments = {path: lines[end.line][end.column :] for path, end in ends.items()}
+
+    # from the last line to the first, since a group may get more or fewer lines
+    for path in sorted(settings, key=lambda path: nodes[path].start_mark.line, reverse=True):
+        old = [end.line for each, end in ends.items() if f"{each}.".startswith(f"{path}.")]
+        new = {path: settings[path]}
+        if _is_section(nodes[path]):
+            new = {f"{path}.{name}": arm for name, arm in settings[path].items()}
+
+        written = [_line(each, value, comments.get(each, "")) for each, value in new.items()]
+        lines[old[0] : old[-1] + 1] = written
+
+    return "\n".join([*head, *lines[len(read_head(template)) :]]) + "\n"
 
 
-def _write(path: str, value: Any, comments: dict[str, str | None]) -> str:
-    own = value if isinstance(value, Own) else Own(value, comments.get(path) or "")
+def _nodes(section: Node, prefix: str = "") -> Iterator[tuple[str, Node]]:
+    """Every section and value by its dotted path, in the file's order; an arm is a value."""
+    for key, value in section.value:
+        path = f"{prefix}{key.value}"
+        yield path, value
+        if _is_section(value):
+            yield from _nodes(value, f"{path}.")
+
+
+def _is_section(node: Node) -> bool:
+    """Whether its entries have lines of their own, unlike an arm's."""
+    return isinstance(node, MappingNode) and not node.flow_style
+
+
+def _line(path: str, setting: Any, comment: str) -> str:
+    """A line of the file, with the setting's own comment or else the given one."""
+    if isinstance(setting, Commented):
+        comment = f" # {setting.comment}"
+        setting = setting.value
+
     *parents, key = path.split(".")
-    return (
-        " " * INDENT * len(parents)
-        + f"{key}: {spell(own.value)}"
-        + (f" # {own.comment}" if own.comment else "")
-    )
+    return f"{INDENT * len(parents)}{key}: {spell(setting)}{comment}"
 
 
 def spell(value: Any) -> str:
-    """As Toybirds' spells it: 0.00005, which YAML 1.1 reads as a number, instead of 5e-05; null; [0.5]; {p: 0.5}."""
+    """As the template spells it: null, [0.5], {p: 0.5}.
+
+    A number has no exponent: YAML 1.1 reads 5e-05 as text.
+    """
     match value:
         case None | bool():
-            return {None: "null", True: "true", False: "false"}[value]
+            return json.dumps(value)  # JSON has the same words for them
         case float():
             return format(Decimal(repr(value)), "f")
         case list():
             return f"[{', '.join(map(spell, value))}]"
         case dict():
             return f"{{{', '.join(f'{key}: {spell(each)}' for key, each in value.items())}}}"
+
     return str(value)
