@@ -34,6 +34,7 @@ def read_folder(folder: Folder) -> Dataset:
 
 
 def _read_tree(root: Path, test_share: float) -> Dataset:
+    """The dataset of a folder with a split, or of one whose classes are split here."""
     train = root
     test = root / "test"
     if _is_split(root):
@@ -64,6 +65,7 @@ def _is_split(root: Path) -> bool:
 
 
 def _list_train(folder: Path) -> Files:
+    """The images of each class; raises BadInput for a class without a clear name or an image."""
     files = {each.name: _images(each) for each in _subfolders(folder)}
     if len(files) < 2:
         raise BadInput(
@@ -103,6 +105,7 @@ def _check_twins(folder: Path, names: list[str]) -> None:
 
 
 def _list_test(folder: Path, classes: list[str]) -> Files:
+    """The images of each class; raises BadInput for a class that train lacks, or for no image."""
     files = {each.name: _images(each) for each in _subfolders(folder)}
 
     strange = [name for name in files if name not in classes]
@@ -133,6 +136,7 @@ def _visible(folder: Path) -> list[Path]:
 
 
 def _images(folder: Path) -> list[Path]:
+    """The folder's images, by name; warns of other files."""
     files = sorted(path for path in _visible(folder) if not path.is_dir())
     images = [path for path in files if path.suffix.lower() in SUFFIXES]
 

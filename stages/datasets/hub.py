@@ -115,6 +115,7 @@ def _load(datasets: Any, hub: Hub, folder: Path | None, split: str | None) -> An
 
 
 def _library(url: str | None) -> Any:
+    """The library `datasets`, which asks the hub at `url`; raises BadInput where it is missing."""
     if url is not None:
         os.environ["HF_ENDPOINT"] = url.rstrip("/")  # read when the library is imported
 
@@ -145,6 +146,7 @@ def _local(hub: Hub, path: str) -> Path:
 
 
 def _images(hub: Hub, name: str, part: Any) -> Sequence[HubImage]:
+    """The images of a split, not decoded; raises BadInput for a column of something else."""
     import datasets
 
     if not isinstance(part.features[hub.image], datasets.Image):

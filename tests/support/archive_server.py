@@ -7,8 +7,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class Site(ThreadingHTTPServer):
-    """`files` by name; `cuts` answers break off after `cut_at` bytes; `requests` are (path, Range) as they came;
-    `headers` go with every answer.
+    """The site's content and its faults, which a test sets, and the requests that came.
+
+    `files` has contents by name, `moved` new names by old ones; `headers` go with every answer.
+    The next `failures` requests are answered 503, and the next `cuts` answers break off after
+    `cut_at` bytes. Without `ranges` a site sends the whole file, whatever part is asked for.
+    `requests` are (path, Range), in their order.
     """
 
     daemon_threads = True
@@ -17,9 +21,13 @@ class Site(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.files: dict[str, bytes] = {}
         self.moved: dict[str, str] = {}
-        self.requests: list[tuple[str, str | None]] = []
         self.headers: dict[str, str] = {}
-        self.cuts, self.cut_at, self.failures, self.ranges = 0, 0, 0, True
+        self.requests: list[tuple[str, str | None]] = []
+
+        self.failures = 0
+        self.cuts = 0
+        self.cut_at = 0
+        self.ranges = True
 
     @property
     def url(self) -> str:
@@ -30,8 +38,11 @@ class Handler(BaseHTTPRequestHandler):
     server: Site
 
     def do_GET(self) -> None:
-        site, name, wanted = self.server, self.path.lstrip("/"), self.headers.get("Range")
+        site = self.server
+        name = self.path.lstrip("/")
+        wanted = self.headers.get("Range")
         site.requests.append((self.path, wanted))
+
         if site.failures:
             site.failures -= 1
             return self.answer(503, b"")
@@ -39,12 +50,15 @@ class Handler(BaseHTTPRequestHandler):
             return self.answer(301, b"", Location=f"/{site.moved[name]}")
         if name not in site.files:
             return self.answer(404, b"")
+
         content = site.files[name]
         if wanted is None or not site.ranges:
             return self.answer(200, content)
+
         first = int(wanted.removeprefix("bytes=").rstrip("-"))
         if first >= len(content):
             return self.answer(416, b"", **{"Content-Range": f"bytes */{len(content)}"})
+
         span = f"bytes {first}-{len(content) - 1}/{len(content)}"
         return self.answer(206, content[first:], **{"Content-Range": span})
 
@@ -53,13 +67,14 @@ class Handler(BaseHTTPRequestHandler):
 
     def answer(self, status: int, body: bytes, **headers: str) -> None:
         self.send_response(status)
-        for name, value in (
-            self.server.headers | headers | {"Content-Length": str(len(body))}
-        ).items():
+        length = {"Content-Length": str(len(body))}
+        for name, value in (self.server.headers | headers | length).items():
             self.send_header(name, value)
         self.end_headers()
+
         if self.command == "HEAD":
             return
+
         if body and self.server.cuts:
             self.server.cuts -= 1
             body = body[: self.server.cut_at]
@@ -72,9 +87,10 @@ class Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def serving() -> Iterator[Site]:
+    """A site that answers in a thread of its own until the block ends."""
     with Site() as site:
-        threading.Thread(
-            target=site.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True
-        ).start()
+        options = {"poll_interval": 0.01}
+        threading.Thread(target=site.serve_forever, kwargs=options, daemon=True).start()
+
         yield site
         site.shutdown()

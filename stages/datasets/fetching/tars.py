@@ -45,7 +45,10 @@ class Member(NamedTuple):
 
 
 class Tar:
-    """Raises BadInput for an archive that cannot be read, or that holds what no dataset does."""
+    """A tar archive, open, with the offset and size of each of its files.
+
+    Raises BadInput for an archive that cannot be read, or that holds what no dataset does.
+    """
 
     def __init__(self, path: Path):
         self.path = path
@@ -117,7 +120,7 @@ def _unpacked(path: Path) -> IO[bytes]:
     if not packed:
         return file
 
-    # it stays open; there is room beside the archives
+    # beside the archives, where there is room; it stays open, since the members are read from it
     plain = tempfile.TemporaryFile(dir=archive_folder())  # noqa: SIM115
     with (
         tqdm.wrapattr(file, "read", path.stat().st_size, desc=f"unpacking {path.name}") as bar,

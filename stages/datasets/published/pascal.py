@@ -59,6 +59,7 @@ def read_pascal(mirror: Mirror) -> Dataset:
 
 
 def list_images(tar: Tar, split: str) -> list[str]:
+    """The names of the images of train or val, without a suffix."""
     return tar.lines(f"{ROOT}/ImageSets/Segmentation/{split}.txt")
 
 

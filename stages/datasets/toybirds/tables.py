@@ -34,6 +34,8 @@ Drawing = Callable[[int], tuple[np.ndarray, np.ndarray]]  # `draw` for the image
 
 
 class Scene(NamedTuple):
+    """What an image shows: a bird of a species in a habitat."""
+
     label: int
     habitat: Habitat
     rng: np.random.Generator  # what the drawing goes on with
@@ -48,12 +50,13 @@ def scene(split: SplitName, index: int, bias: float) -> Scene:
 
     if split == "ood":
         own_habitat, seen_in = GROUPS[index % len(GROUPS)]
-        kind = [label for label, species in enumerate(SPECIES) if species.habitat == own_habitat]
-        return Scene(kind[index // len(GROUPS) % len(kind)], seen_in, rng)
+        labels = [label for label, species in enumerate(SPECIES) if species.habitat == own_habitat]
+        return Scene(labels[index // len(GROUPS) % len(labels)], seen_in, rng)
 
     label = index % len(SPECIES)
-    home = SPECIES[label].habitat
-    return Scene(label, home if rng.random() < bias else OTHER[home], rng)
+    own_habitat = SPECIES[label].habitat
+    seen_in = own_habitat if rng.random() < bias else OTHER[own_habitat]
+    return Scene(label, seen_in, rng)
 
 
 def draw(split: SplitName, index: int, bias: float) -> tuple[np.ndarray, np.ndarray]:

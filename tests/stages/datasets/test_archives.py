@@ -1,4 +1,7 @@
-"""Archives are fetched over HTTP from a site on this machine, resumed, verified and kept; what fails says one line."""
+"""Archives are fetched over HTTP from a site on this machine, resumed, verified and kept.
+
+What fails says so in one line.
+"""
 
 import hashlib
 import socket
@@ -12,7 +15,7 @@ from tests.support.archive_server import Site, serving
 
 CONTENT = bytes(range(256)) * 4096  # 1 MiB
 HALF = len(CONTENT) // 2
-NOWHERE = Mirror()  # else than at its site
+NO_MIRROR = Mirror()
 
 
 def digest(content: bytes, algorithm: str = "sha256") -> str:
@@ -20,11 +23,19 @@ def digest(content: bytes, algorithm: str = "sha256") -> str:
 
 
 @pytest.fixture(autouse=True)
-def kept(tmp_path, monkeypatch):
-    """The folder of archives, and no waiting between tries."""
-    monkeypatch.setenv("DIFFMIX_ARCHIVES", str(tmp_path / "kept"))
+def folder(tmp_path, monkeypatch):
+    """The folder of archives, not made yet; there is no waiting between tries."""
+    path = tmp_path / "kept"
+    monkeypatch.setenv("DIFFMIX_ARCHIVES", str(path))
     monkeypatch.setattr(transfer, "PAUSE", 0.0)
-    return tmp_path / "kept"
+    return path
+
+
+@pytest.fixture
+def part(folder):
+    """The file that a run leaves of birds.tgz when it breaks off."""
+    folder.mkdir()
+    return folder / "birds.tgz.part"
 
 
 @pytest.fixture
@@ -38,92 +49,103 @@ def birds(site: Site, checksum: str | None = digest(CONTENT)) -> Archive:
     return Archive("birds.tgz", f"{site.url}/", checksum)
 
 
-def refusal(archive: Archive, mirror: Mirror = NOWHERE) -> str:
+def refusal(archive: Archive, mirror: Mirror = NO_MIRROR) -> str:
     """The one line that a fetch ends with."""
     with pytest.raises(BadInput) as caught:
         fetch([archive], mirror)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
+
+    line = str(caught.value)
+    assert "\n" not in line
+    return line
 
 
 @pytest.mark.parametrize("algorithm", ["md5", "sha256"])
-def test_an_archive_is_fetched_once_and_kept(site, kept, algorithm):
+def test_an_archive_is_fetched_once_and_kept(site, folder, algorithm):
     archive = birds(site, digest(CONTENT, algorithm))
-    assert [fetch([archive], NOWHERE) for _ in range(2)] == [[kept / "birds.tgz"]] * 2
-    assert (kept / "birds.tgz").read_bytes() == CONTENT
+
+    assert [fetch([archive], NO_MIRROR) for _ in range(2)] == [[folder / "birds.tgz"]] * 2
+    assert (folder / "birds.tgz").read_bytes() == CONTENT
     assert len(site.requests) == 1
 
 
-def test_a_cut_connection_is_resumed_where_it_broke(site, kept):
-    site.cuts, site.cut_at = 2, 100_000
-    assert fetch([birds(site)], NOWHERE)[0].read_bytes() == CONTENT
+def test_a_cut_connection_is_resumed_where_it_broke(site):
+    site.cuts = 2
+    site.cut_at = 100_000
+
+    assert fetch([birds(site)], NO_MIRROR)[0].read_bytes() == CONTENT
     assert [wanted for _, wanted in site.requests] == [None, "bytes=100000-", "bytes=200000-"]
 
 
-def test_a_later_run_goes_on_with_what_a_broken_one_left(site, kept):
-    kept.mkdir()
-    (kept / "birds.tgz.part").write_bytes(CONTENT[:HALF])
-    assert fetch([birds(site)], NOWHERE)[0].read_bytes() == CONTENT
+def test_a_later_run_goes_on_with_what_a_broken_one_left(site, part):
+    part.write_bytes(CONTENT[:HALF])
+
+    assert fetch([birds(site)], NO_MIRROR)[0].read_bytes() == CONTENT
     assert site.requests == [("/birds.tgz", f"bytes={HALF}-")]
-    assert not (kept / "birds.tgz.part").exists()
+    assert not part.exists()
 
 
-def test_a_connection_that_never_brings_a_byte_is_given_up_and_leaves_what_was_there(site, kept):
-    site.cuts, site.cut_at = transfer.TRIES, 0
-    kept.mkdir()
-    (kept / "birds.tgz.part").write_bytes(CONTENT[:HALF])
+def test_a_connection_that_never_brings_a_byte_is_given_up_and_leaves_the_part(site, part):
+    site.cuts = transfer.TRIES
+    site.cut_at = 0
+    part.write_bytes(CONTENT[:HALF])
+
     line = refusal(birds(site))
+
     assert line.startswith(f"{site.url}/birds.tgz: the connection broke; run again")
-    assert (kept / "birds.tgz.part").read_bytes() == CONTENT[:HALF]
+    assert part.read_bytes() == CONTENT[:HALF]
 
 
-def test_a_download_that_was_complete_but_unnamed_is_taken(site, kept):
-    kept.mkdir()
-    (kept / "birds.tgz.part").write_bytes(CONTENT)
-    assert fetch([birds(site)], NOWHERE)[0].read_bytes() == CONTENT
+def test_a_download_that_was_complete_but_unnamed_is_taken(site, part):
+    part.write_bytes(CONTENT)
+    assert fetch([birds(site)], NO_MIRROR)[0].read_bytes() == CONTENT
 
 
-def test_a_part_longer_than_the_archive_is_thrown_away(site, kept):
-    kept.mkdir()
-    (kept / "birds.tgz.part").write_bytes(CONTENT + b"more")
-    assert fetch([birds(site)], NOWHERE)[0].read_bytes() == CONTENT
+def test_a_part_longer_than_the_archive_is_thrown_away(site, part):
+    part.write_bytes(CONTENT + b"more")
+    assert fetch([birds(site)], NO_MIRROR)[0].read_bytes() == CONTENT
 
 
-def test_a_site_that_cannot_resume_sends_all_of_it(site, kept):
-    site.ranges, site.cuts, site.cut_at = False, 1, HALF
-    assert fetch([birds(site)], NOWHERE)[0].read_bytes() == CONTENT
+def test_a_site_that_cannot_resume_sends_all_of_it(site):
+    site.ranges = False
+    site.cuts = 1
+    site.cut_at = HALF
+
+    assert fetch([birds(site)], NO_MIRROR)[0].read_bytes() == CONTENT
 
 
 def test_a_busy_site_is_asked_again(site):
     site.failures = 2
-    assert fetch([birds(site)], NOWHERE)[0].read_bytes() == CONTENT
+    assert fetch([birds(site)], NO_MIRROR)[0].read_bytes() == CONTENT
 
 
 def test_a_redirect_is_followed(site):
     site.files["new/birds.tgz"] = site.files.pop("birds.tgz")
     site.moved["birds.tgz"] = "new/birds.tgz"
-    assert fetch([birds(site)], NOWHERE)[0].read_bytes() == CONTENT
+    assert fetch([birds(site)], NO_MIRROR)[0].read_bytes() == CONTENT
 
 
-def test_a_wrong_checksum_is_refused_and_nothing_is_kept(site, kept):
-    line = refusal(birds(site, digest(b"other")))
-    assert line.startswith(f"{site.url}/birds.tgz: is not the file of checksum {digest(b'other')}")
+def test_a_wrong_checksum_is_refused_and_nothing_is_kept(site, folder):
+    other = digest(b"other")
+    line = refusal(birds(site, other))
+
+    assert line.startswith(f"{site.url}/birds.tgz: is not the file of checksum {other}")
     assert "data.url" in line
-    assert {path.suffix for path in kept.iterdir()} == {".lock"}
+    assert {path.suffix for path in folder.iterdir()} == {".lock"}
 
 
-def test_a_kept_archive_that_was_damaged_is_fetched_anew(site, kept):
-    fetch([birds(site)], NOWHERE)
-    (kept / "birds.tgz").write_bytes(CONTENT[:-1])
-    assert fetch([birds(site)], NOWHERE)[0].read_bytes() == CONTENT
+def test_a_kept_archive_that_was_damaged_is_fetched_anew(site, folder):
+    fetch([birds(site)], NO_MIRROR)
+    (folder / "birds.tgz").write_bytes(CONTENT[:-1])
+    assert fetch([birds(site)], NO_MIRROR)[0].read_bytes() == CONTENT
 
 
 def test_a_404_names_the_address_and_both_cures(site):
     line = refusal(Archive("fish.tgz", site.url, digest(CONTENT)))
+
     assert line.startswith(f"{site.url}/fish.tgz: the server answers 404 Not Found; ")
     assert "data.url" in line
     assert "data.archive" in line
-    assert len(site.requests) == 1  # no answer that would change
+    assert len(site.requests) == 1  # another request would get the same answer
 
 
 def test_a_moved_site_is_cured_by_data_url(site):
@@ -137,60 +159,71 @@ def test_an_unknown_host_says_so(monkeypatch):
 
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
     line = refusal(Archive("birds.tgz", "http://nowhere.example/", digest(CONTENT)))
+
     assert line.startswith("http://nowhere.example/birds.tgz: the host's name is unknown here")
 
 
 def test_a_host_that_does_not_answer_says_so(monkeypatch):
     monkeypatch.setattr(transfer, "TIMEOUT", 0.05)
+
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        assert "the host does not answer in time" in refusal(
-            Archive("birds.tgz", address, digest(CONTENT))
-        )
+        line = refusal(Archive("birds.tgz", address, digest(CONTENT)))
+
+    assert "the host does not answer in time" in line
 
 
 def test_data_archive_is_a_folder_or_the_file_itself_and_no_network_is_asked(site, tmp_path):
     (tmp_path / "birds.tgz").write_bytes(CONTENT)
+
     for path in (tmp_path, tmp_path / "birds.tgz"):
         assert fetch([birds(site)], Mirror(archive=str(path))) == [tmp_path / "birds.tgz"]
     assert site.requests == []
 
 
 def test_data_archive_is_verified_alike(site, tmp_path):
-    (tmp_path / "birds.tgz").write_bytes(CONTENT[:-1])
+    damaged = CONTENT[:-1]
+    file = tmp_path / "birds.tgz"
+    file.write_bytes(damaged)
+
     line = refusal(birds(site), Mirror(archive=str(tmp_path)))
-    assert line.startswith(
-        f"{tmp_path}/birds.tgz: its checksum is {digest(CONTENT[:-1])} instead of {digest(CONTENT)};"
-    )
-    assert (tmp_path / "birds.tgz").exists()  # it is the user's
+
+    expected = f"{file}: its checksum is {digest(damaged)} instead of {digest(CONTENT)};"
+    assert line.startswith(expected)
+    assert file.exists()  # it is the user's
 
 
 def test_data_archive_without_the_archive_names_the_parameter(site, tmp_path):
     line = refusal(birds(site), Mirror(archive=str(tmp_path)))
+
     assert line.startswith(
-        f"params.yaml: data.archive: there is no {tmp_path}/birds.tgz; put it there from {site.url}/"
+        f"params.yaml: data.archive: there is no {tmp_path}/birds.tgz; "
+        f"put it there from {site.url}/"
     )
 
 
 def test_one_file_does_not_stand_for_several(site, tmp_path):
     (tmp_path / "birds.tgz").write_bytes(CONTENT)
+
     with pytest.raises(BadInput, match=r"data.archive: .* is one file of several; name the folder"):
         fetch([birds(site), birds(site)], Mirror(archive=str(tmp_path / "birds.tgz")))
 
 
-def test_an_unpublished_checksum_is_recorded_on_first_use(site, kept, caplog):
-    fetch([birds(site, None)], NOWHERE)
-    assert (kept / "birds.tgz.checksum").read_text().strip() == digest(CONTENT)
+def test_an_unpublished_checksum_is_recorded_on_first_use(site, folder, caplog):
+    fetch([birds(site, None)], NO_MIRROR)
+    assert (folder / "birds.tgz.checksum").read_text().strip() == digest(CONTENT)
     assert f"add the line `birds.tgz,{digest(CONTENT)}`" in caplog.text
 
 
 @pytest.mark.parametrize("by_hand", [False, True])
-def test_a_recorded_checksum_holds_from_then_on(site, kept, tmp_path, by_hand):
-    fetch([birds(site, None)], NOWHERE)
-    (kept / "birds.tgz").unlink()
+def test_a_recorded_checksum_holds_from_then_on(site, folder, tmp_path, by_hand):
+    fetch([birds(site, None)], NO_MIRROR)
+
+    (folder / "birds.tgz").unlink()
     site.files["birds.tgz"] = b"another"
     (tmp_path / "birds.tgz").write_bytes(b"another")
-    line = refusal(birds(site, None), Mirror(archive=str(tmp_path)) if by_hand else NOWHERE)
+    line = refusal(birds(site, None), Mirror(archive=str(tmp_path)) if by_hand else NO_MIRROR)
+
     assert digest(CONTENT) in line
 
 
@@ -200,10 +233,10 @@ def test_a_committed_checksum_comes_before_the_first_use(site, tmp_path, monkeyp
     assert digest(b"other") in refusal(birds(site, None))
 
 
-def test_a_web_page_is_not_recorded_for_an_archive(site, kept):
+def test_a_web_page_is_not_recorded_for_an_archive(site, folder):
     site.files["birds.tgz"] = b"\n<!DOCTYPE html><p>We have moved"
     assert "is a web page instead of birds.tgz" in refusal(birds(site, None))
-    assert {path.suffix for path in kept.iterdir()} == {".lock"}
+    assert {path.suffix for path in folder.iterdir()} == {".lock"}
 
 
 def test_two_runs_do_not_download_the_same_archive(site):
@@ -214,10 +247,9 @@ def test_two_runs_do_not_download_the_same_archive(site):
 def test_a_folder_that_cannot_hold_archives_is_named(tmp_path, monkeypatch):
     monkeypatch.setenv("DIFFMIX_ARCHIVES", str(tmp_path / "file"))
     (tmp_path / "file").touch()
-    with pytest.raises(
-        BadInput,
-        match=r"file: cannot hold archives \(File exists\); name a folder by DIFFMIX_ARCHIVES",
-    ):
+
+    line = r"file: cannot hold archives \(File exists\); name a folder by DIFFMIX_ARCHIVES"
+    with pytest.raises(BadInput, match=line):
         archives.archive_folder()
 
 

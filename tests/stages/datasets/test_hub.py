@@ -1,4 +1,7 @@
-"""Datasets of the hub, read from a folder of parquet files in the hub's layout; the library is an extra."""
+"""Datasets of the hub, read from a folder of parquet files in the hub's layout.
+
+The library `datasets` is an extra: without it, what needs it is skipped.
+"""
 
 import json
 import os
@@ -26,30 +29,34 @@ NAMED = {"names": ["red_kite", "jay"], "_type": "ClassLabel"}
 
 
 @pytest.fixture(autouse=True)
-def kept(tmp_path, monkeypatch):
+def archive_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("DIFFMIX_ARCHIVES", str(tmp_path / "kept"))
 
 
 def write(
     root: Path, labels: dict[str, list[Any]], feature: dict[str, Any], broken: bool = False
 ) -> Path:
-    """data/<split>-00000-of-00001.parquet, with the features in the file's schema, as `push_to_hub` writes them."""
+    """Write data/<split>-00000-of-00001.parquet as `push_to_hub` does.
+
+    The features are in the file's schema.
+    """
     pyarrow = pytest.importorskip("pyarrow")
     pytest.importorskip("datasets")
     from pyarrow import parquet
 
     features = {"picture": {"_type": "Image"}, "species": feature}
+    metadata = {"huggingface": json.dumps({"info": {"features": features}})}
+    (root / "data").mkdir(parents=True, exist_ok=True)
+
     for number, (name, values) in enumerate(labels.items()):
         images = [
             {"bytes": b"\xff\xd8" if broken else jpeg(k, 10 * number), "path": f"{k}.jpg"}
             for k in range(len(values))
         ]
         table = pyarrow.table({"picture": images, "species": values})
-        metadata = {"huggingface": json.dumps({"info": {"features": features}})}
-        (root / "data").mkdir(parents=True, exist_ok=True)
-        parquet.write_table(
-            table.replace_schema_metadata(metadata), root / f"data/{name}-00000-of-00001.parquet"
-        )
+        table = table.replace_schema_metadata(metadata)
+        parquet.write_table(table, root / f"data/{name}-00000-of-00001.parquet")
+
     return root
 
 
@@ -66,12 +73,15 @@ def read(archive: Path | None, **changes: Any) -> Dataset:
 def refusal(archive: Path | None, **changes: Any) -> str:
     with pytest.raises(BadInput) as caught:
         read(archive, **changes)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
+
+    line = str(caught.value)
+    assert "\n" not in line
+    return line
 
 
 def test_classes_are_called_as_the_dataset_says(tmp_path):
     dataset = read(write(tmp_path / "hub", {"train": [1, 0, 1], "test": [0]}, NAMED))
+
     assert dataset.classes == ["red kite", "jay"]
     assert split(dataset, "train") == Seen([1, 0, 1], [jpeg(k) for k in range(3)])
     assert split(dataset, "test") == Seen([0], [jpeg(0, 10)])
@@ -80,7 +90,9 @@ def test_classes_are_called_as_the_dataset_says(tmp_path):
 def test_plain_values_become_classes_in_order(tmp_path):
     words = {"dtype": "string", "_type": "Value"}
     dataset = read(write(tmp_path / "hub", {"train": ["jay", "emu"], "test": ["emu"]}, words))
-    assert (dataset.classes, split(dataset, "train").labels) == (["emu", "jay"], [1, 0])
+
+    assert dataset.classes == ["emu", "jay"]
+    assert split(dataset, "train").labels == [1, 0]
 
 
 def test_images_that_lie_in_files_of_their_own_are_read_too(tmp_path):
@@ -91,10 +103,9 @@ def test_images_that_lie_in_files_of_their_own_are_read_too(tmp_path):
         for part in ("train", "test")
     }
     dataset = read(save(tmp_path / "hub", files), image="image", label="label")
-    assert (dataset.classes, split(dataset, "train")) == (
-        ["emu", "jay"],
-        Seen([0, 1], [jpeg(0), jpeg(1)]),
-    )
+
+    assert dataset.classes == ["emu", "jay"]
+    assert split(dataset, "train") == Seen([0, 1], [jpeg(0), jpeg(1)])
 
 
 def test_a_slice_makes_a_test_split_where_there_is_none(tmp_path):
@@ -104,9 +115,8 @@ def test_a_slice_makes_a_test_split_where_there_is_none(tmp_path):
 
 
 def test_a_class_that_train_lacks_is_refused(tmp_path):
-    root = write(
-        tmp_path / "hub", {"train": [3, 4], "test": [5]}, {"dtype": "int64", "_type": "Value"}
-    )
+    numbers = {"dtype": "int64", "_type": "Value"}
+    root = write(tmp_path / "hub", {"train": [3, 4], "test": [5]}, numbers)
     assert refusal(root) == "params.yaml: data.hub.label: test has 5, a class that train lacks"
 
 
@@ -132,6 +142,7 @@ def test_a_column_or_a_split_that_is_not_there_is_named(tmp_path, changes, line)
 
 def test_a_broken_image_is_named_by_its_row(tmp_path):
     root = write(tmp_path / "hub", {"train": [1], "test": [0]}, NAMED, broken=True)
+
     assert refusal(root).startswith(
         "params.yaml: data.hub: row 0 of split train: is not a readable image"
     )
@@ -141,27 +152,32 @@ def test_the_folder_of_the_first_use_is_held_to(tmp_path):
     root = write(tmp_path / "hub", {"train": [1, 0], "test": [0]}, NAMED)
     read(root)
     write(root, {"test": [1]}, NAMED)
+
     assert refusal(root).startswith(f"{root}: its checksum is sha256:")
 
 
 @pytest.mark.parametrize("revision", ["main", "v1.0", COMMIT[:7], COMMIT.upper()])
 def test_a_revision_that_may_move_is_refused(revision):
-    line = r"params.yaml: data.hub.revision: a branch or a tag moves; give the 40 hex digits of a commit \(it is '"
+    line = (
+        "params.yaml: data.hub.revision: a branch or a tag moves; "
+        r"give the 40 hex digits of a commit \(it is '"
+    )
+
     with pytest.raises(BadInput, match=line):
         read(None, revision=revision)
 
 
 @pytest.mark.parametrize("leaf", ["id", "revision", "image", "label", "train", "test"])
 def test_what_is_not_set_is_named(leaf):
-    with pytest.raises(
-        BadInput, match=f"params.yaml: data: hub.{leaf} is null; a dataset of the hub needs"
-    ):
+    line = f"params.yaml: data: hub.{leaf} is null; a dataset of the hub needs"
+    with pytest.raises(BadInput, match=line):
         read(None, **{leaf: None})
 
 
 def publish(site: Site, root: Path) -> None:
-    """Serve a folder as the hub serves the commit of a dataset: its record, its tree and its files."""
+    """Serve a folder as the hub serves a dataset's commit: its record, its tree and its files."""
     files = sorted(path.relative_to(root).as_posix() for path in root.rglob("*.parquet"))
+
     record = {
         "_id": "1",
         "id": "someone/birds",
@@ -169,14 +185,16 @@ def publish(site: Site, root: Path) -> None:
         "siblings": [{"rfilename": name} for name in files],
     }
     site.files[f"api/datasets/someone/birds/revision/{COMMIT}"] = json.dumps(record).encode()
-    tree = f"api/datasets/someone/birds/tree/{COMMIT}"
+
+    top = [{"type": "directory", "oid": "b" * 40, "size": 0, "path": "data"}]
     entries = [
         {"type": "file", "oid": "a" * 40, "size": (root / name).stat().st_size, "path": name}
         for name in files
     ]
-    top = [{"type": "directory", "oid": "b" * 40, "size": 0, "path": "data"}]
+    tree = f"api/datasets/someone/birds/tree/{COMMIT}"
     for folder, listed in (("", top), ("/data", entries)):
         site.files[f"{tree}{folder}?recursive=false&expand=false"] = json.dumps(listed).encode()
+
     for name in files:
         site.files[f"datasets/someone/birds/resolve/{COMMIT}/{name}"] = (root / name).read_bytes()
     site.headers = {"ETag": '"1"', "X-Repo-Commit": COMMIT, "X-Error-Code": "EntryNotFound"}
@@ -185,11 +203,10 @@ def publish(site: Site, root: Path) -> None:
 def run_stage(folder: Path, url: str) -> subprocess.CompletedProcess:
     """In a process of its own: the library reads the hub's address when it is imported."""
     (folder / "params.yaml").write_text(yaml.safe_dump(params(name="hub", hub=hub(), url=url)))
-    settings = {"PYTHONPATH": str(ROOT), "HF_HOME": str(folder / "home")}
-    words = [sys.executable, "-m", "stages.download"]
-    return subprocess.run(
-        words, cwd=folder, env=os.environ | settings, capture_output=True, text=True
-    )
+
+    command = [sys.executable, "-m", "stages.download"]
+    variables = os.environ | {"PYTHONPATH": str(ROOT), "HF_HOME": str(folder / "home")}
+    return subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True)
 
 
 def test_the_library_fetches_the_commit_from_a_hub(tmp_path):
@@ -197,21 +214,24 @@ def test_the_library_fetches_the_commit_from_a_hub(tmp_path):
     with serving() as site:
         publish(site, root)
         done = run_stage(tmp_path, site.url)
+
     assert done.returncode == 0, done.stderr
     assert Table(tmp_path / "data/download/train").rows["label"].tolist() == [1, 0, 1]
-    assert any("/resolve/" in path for path, _ in site.requests)
-    assert all(f"/resolve/{COMMIT}/" in path for path, _ in site.requests if "/resolve/" in path)
+
+    resolved = [path for path, _ in site.requests if "/resolve/" in path]
+    assert resolved
+    assert all(f"/resolve/{COMMIT}/" in path for path in resolved)
 
 
 def test_a_hub_without_the_dataset_says_so_in_one_line(tmp_path):
     pytest.importorskip("datasets")
     with serving() as site:
         done = run_stage(tmp_path, site.url)
-    assert done.returncode == 1
+
     line = done.stderr.strip().splitlines()[-1]
-    assert line.startswith(
-        f"params.yaml: data.hub: someone/birds at {COMMIT}: train cannot be fetched"
-    )
+    expected = f"params.yaml: data.hub: someone/birds at {COMMIT}: train cannot be fetched"
+    assert done.returncode == 1
+    assert line.startswith(expected)
     assert "Traceback" not in done.stderr
 
 
@@ -219,6 +239,7 @@ def test_a_folder_of_the_datasets_name_is_not_taken_for_the_commit(tmp_path, mon
     pytest.importorskip("datasets")
     (tmp_path / "someone/birds").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
+
     assert refusal(None).startswith(
         "params.yaml: data.hub.id: someone/birds is a folder here; name it at data.archive"
     )
@@ -226,10 +247,8 @@ def test_a_folder_of_the_datasets_name_is_not_taken_for_the_commit(tmp_path, mon
 
 def test_a_missing_library_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "datasets", None)
-    assert (
-        refusal(None)
-        == "params.yaml: data.name: hub needs `pip install datasets`; or take another dataset"
-    )
+    line = "params.yaml: data.name: hub needs `pip install datasets`; or take another dataset"
+    assert refusal(None) == line
 
 
 def test_a_missing_folder_names_the_parameter(tmp_path):

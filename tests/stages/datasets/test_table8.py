@@ -1,8 +1,8 @@
-"""Each loader's counts against Table 8 and Sec. 7.3, from lists in the true format and of the true length.
+"""Each loader's counts against Table 8 and Sec. 7.3, from lists of the true format and length.
 
-The real lists cannot be fetched here, so their entries are simulated: what is tested is which file, which column and
-which rule makes a split. Where the counts follow from a rule (Flowers) rather than from a list, the class sizes are
-made up.
+The real lists cannot be fetched here, so their entries are simulated: what is tested is which file,
+which column and which rule makes a split. Where the counts follow from a rule (Flowers) rather than
+from a list, the class sizes are made up.
 """
 
 import numpy as np
@@ -33,30 +33,38 @@ def spread(count: int, classes: int) -> list[int]:
 
 
 def test_cub_has_5994_and_5794_images_of_200_classes_by_simulated_lists(opened):
-    images = [(label, f"{k}.jpg", train) for train, count in ((True, 5994), (False, 5794))
-              for k, label in enumerate(spread(count, 200))]  # fmt: skip
     names = [f"Bird_{k}" for k in range(200)]
+    images = []
+    for train, count in ((True, 5994), (False, 5794)):
+        images += [(label, f"{k}.jpg", train) for k, label in enumerate(spread(count, 200))]
+
     classes, rows = cub.list_images(opened(layouts.cub_files(names, images, pictures=False)))
+
     assert (len(classes), rows["train"].sum(), (~rows["train"]).sum()) == (200, 5994, 5794)
     assert sorted(rows.loc[rows["train"], "label"].unique()) == list(range(200))
 
 
 def test_waterbirds_have_5794_test_images_of_11788_by_simulated_metadata(opened):
-    """In Table 4's balance: waterbirds and landbirds, each half on land and half on water: 642, 642, 2255, 2255."""
+    """In Table 4's balance: both kinds half on land and half on water, 642 and 2255 of each."""
     groups = [(1, 1)] * 642 + [(1, 0)] * 642 + [(0, 0)] * 2255 + [(0, 1)] * 2255
-    test = [(f"{k % 200 + 1:03d}.Bird/{k}.jpg", y, 2, place) for k, (y, place) in enumerate(groups)]
-    others = [
-        (f"001.Bird/{split}_{k}.jpg", 0, split, 0)
-        for split, count in ((0, 4795), (1, 1199))
-        for k in range(count)
+    test = [
+        (f"{k % 200 + 1:03d}.Bird/{k}.jpg", kind, 2, habitat)
+        for k, (kind, habitat) in enumerate(groups)
     ]
-    files = layouts.waterbird_files([*others, *test], pictures=False)
+    train = [(f"001.Bird/0_{k}.jpg", 0, 0, 0) for k in range(4795)]
+    val = [(f"001.Bird/1_{k}.jpg", 0, 1, 0) for k in range(1199)]
+
+    files = layouts.waterbird_files([*train, *val, *test], pictures=False)
     pictures = {f"{layouts.waterbirds.ROOT}/{name}": b"" for name, *_ in test}
     rows, images = list_waterbirds(opened(files | pictures, gzipped=False), 200)
+
     assert len(rows) == len(images) == 5794
     assert rows["group"].value_counts().to_dict() == {
-        "waterbird_water": 642, "waterbird_land": 642, "landbird_land": 2255, "landbird_water": 2255,
-    }  # fmt: skip
+        "waterbird_water": 642,
+        "waterbird_land": 642,
+        "landbird_land": 2255,
+        "landbird_water": 2255,
+    }
 
 
 def test_aircraft_has_3334_and_3333_images_of_100_classes_by_simulated_lists(opened):
@@ -65,9 +73,10 @@ def test_aircraft_has_3334_and_3333_images_of_100_classes_by_simulated_lists(ope
         name: [(f"{first + k:07d}", variants[label]) for k, label in enumerate(spread(count, 100))]
         for name, first, count in (("train", 0, 3334), ("val", 4000, 3333), ("test", 8000, 3333))
     }
-    classes, parts = aircraft.list_images(
-        opened(layouts.aircraft_files(variants, splits, pictures=False))
-    )
+
+    files = layouts.aircraft_files(variants, splits, pictures=False)
+    classes, parts = aircraft.list_images(opened(files))
+
     assert (len(classes), len(parts["train"]), len(parts["test"])) == (100, 3334, 3333)
 
 
@@ -79,7 +88,9 @@ def test_dogs_have_12000_and_8580_images_of_120_classes_by_simulated_lists(opene
         ]
         for name, count in (("train", 12000), ("test", 8580))
     }
+
     classes, parts = dogs.list_images(opened(layouts.dog_lists(splits), gzipped=False))
+
     assert (len(classes), len(parts["train"]), len(parts["test"])) == (120, 12000, 8580)
     assert classes[119] == "Dog 119"
 
@@ -90,20 +101,23 @@ def test_cars_have_8144_and_8041_images_by_simulated_annotations():
         rows = [(f"{k + 1:05d}.jpg", label + 1) for k, label in enumerate(spread(count, 196))]
         labels = cars.list_images(layouts.car_annotations(rows), "cars")
         counts.append((len(labels), len(set(labels.values())), labels["cars/00001.jpg"]))
+
     assert counts == [(8144, 196, 0), (8041, 196, 0)]
 
 
 def test_flowers_have_4070_and_4119_images_of_102_classes_by_made_up_class_sizes():
-    """8189 images whose halves differ by 49 have 49 classes of odd size; no other fact of the sizes counts."""
+    """8189 images whose halves differ by 49 have 49 classes of odd size.
+
+    Nothing else about the sizes matters.
+    """
     sizes = [81] * 49 + [80] * 52 + [8189 - 49 * 81 - 52 * 80]
     labels = np.random.default_rng(1).permutation(np.repeat(np.arange(1, 103), sizes))
     parts = flowers.split_images(stored(labels))
+
     assert (len(flowers.CLASSES), len(parts["train"]), len(parts["test"])) == (102, 4070, 4119)
     assert not parts["train"].keys() & parts["test"].keys()
-    assert all(
-        labels[int(name[10:15]) - 1] == label + 1
-        for name, label in (parts["train"] | parts["test"]).items()
-    )
+    for name, label in (parts["train"] | parts["test"]).items():
+        assert labels[int(name[10:15]) - 1] == label + 1
 
 
 def stored(labels: np.ndarray) -> np.ndarray:
@@ -117,5 +131,6 @@ def test_pascal_has_1464_and_1449_images_by_simulated_lists(opened):
         "val": [f"2008_{k:06d}" for k in range(1449)],
     }
     tar = opened(layouts.pascal_files(splits, {}), gzipped=False)
+
     assert [len(pascal.list_images(tar, split)) for split in ("train", "val")] == [1464, 1449]
     assert len(pascal.CLASSES) == 20

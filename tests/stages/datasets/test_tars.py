@@ -1,4 +1,7 @@
-"""Members are read where they lie; an archive that is broken, or dangerous to extract, is refused with one line."""
+"""Members are read where they lie.
+
+An archive that is broken, or dangerous to extract, is refused with one line.
+"""
 
 import gzip
 import io
@@ -15,31 +18,37 @@ FILES = {"a/one.txt": b"first\n\nsecond \n", "./a/two.jpg": jpeg(9)}
 
 
 @pytest.fixture(autouse=True)
-def kept(tmp_path, monkeypatch):
+def archive_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("DIFFMIX_ARCHIVES", str(tmp_path / "kept"))
-    return tmp_path / "kept"
 
 
 def archive(tmp_path, content: bytes):
-    (tmp_path / "set.tar").write_bytes(content)
-    return tmp_path / "set.tar"
+    path = tmp_path / "set.tar"
+    path.write_bytes(content)
+    return path
 
 
 def member(name: str, kind: bytes = tarfile.REGTYPE, link: str = "", size: int = 0) -> bytes:
     """An archive with a good file, and one as asked for."""
+    info = tarfile.TarInfo(name)
+    info.type = kind
+    info.linkname = link
+    info.size = size
+
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.GNU_FORMAT) as tar:
         tar.addfile(tarfile.TarInfo("good"))
-        info = tarfile.TarInfo(name)
-        info.type, info.linkname, info.size = kind, link, size
+        # the header alone: addfile would want a content of that size
         buffer.write(info.tobuf(tarfile.GNU_FORMAT))
         tar.offset += tarfile.BLOCKSIZE
+
     return buffer.getvalue()
 
 
 @pytest.mark.parametrize("gzipped", [False, True])
-def test_members_are_read_by_name_and_nothing_is_left_on_disk(tmp_path, kept, gzipped):
+def test_members_are_read_by_name_and_nothing_is_left_on_disk(tmp_path, gzipped):
     tar = Tar(archive(tmp_path, pack(FILES, gzipped)))
+
     assert tar.lines("a/one.txt") == ["first", "second"]
     assert tar.read("a/two.jpg") == FILES["./a/two.jpg"]
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == [tmp_path / "set.tar"]
@@ -47,11 +56,12 @@ def test_members_are_read_by_name_and_nothing_is_left_on_disk(tmp_path, kept, gz
 
 def test_a_missing_member_is_named(tmp_path):
     tar = Tar(archive(tmp_path, pack(FILES)))
-    for ask in (lambda: tar.read("a/three"), lambda: tar.members(["a/one.txt", "a/three"])):
-        with pytest.raises(
-            BadInput, match=r"set.tar: holds no a/three; it is not the archive that its authors"
-        ):
-            ask()
+    line = r"set.tar: holds no a/three; it is not the archive that its authors"
+
+    with pytest.raises(BadInput, match=line):
+        tar.read("a/three")
+    with pytest.raises(BadInput, match=line):
+        tar.members(["a/one.txt", "a/three"])
 
 
 @pytest.mark.parametrize(
@@ -84,24 +94,29 @@ def test_a_missing_member_is_named(tmp_path):
 def test_a_broken_or_dangerous_archive_is_refused(tmp_path, content, line):
     with pytest.raises(BadInput, match=line) as caught:
         Tar(archive(tmp_path, content))
+
     assert str(tmp_path / "set.tar") in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def test_a_link_inside_the_archive_is_harmless(tmp_path):
-    assert Tar(archive(tmp_path, member("a/link", tarfile.SYMTYPE, "../good"))).read("good") == b""
+    tar = Tar(archive(tmp_path, member("a/link", tarfile.SYMTYPE, "../good")))
+    assert tar.read("good") == b""
 
 
 def test_an_archive_that_unpacks_without_end_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(tars, "LARGEST_ARCHIVE", 1 << 20)
+    path = archive(tmp_path, gzip.compress(bytes(5 << 20)))
+
     with pytest.raises(BadInput, match="unpacks to more than 1048576 bytes"):
-        Tar(archive(tmp_path, gzip.compress(bytes(5 << 20))))
+        Tar(path)
 
 
 def test_a_truncated_image_names_archive_and_member(tmp_path):
-    tar = Tar(archive(tmp_path, pack({"a/half.jpg": jpeg(5, size=(200, 200))[:-400]})))
-    with pytest.raises(
-        BadInput,
-        match=r"set.tar: a/half.jpg: is not a readable image \(.*truncated.*\); get the archive",
-    ):
-        assemble(["a"], {"train": tars.list_members(tar, {"a/half.jpg": 0})})
+    truncated = jpeg(5, size=(200, 200))[:-400]
+    tar = Tar(archive(tmp_path, pack({"a/half.jpg": truncated})))
+    split = tars.list_members(tar, {"a/half.jpg": 0})
+
+    line = r"set.tar: a/half.jpg: is not a readable image \(.*truncated.*\); get the archive"
+    with pytest.raises(BadInput, match=line):
+        assemble(["a"], {"train": split})

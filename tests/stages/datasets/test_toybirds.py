@@ -1,4 +1,4 @@
-"""The Toybirds world: biased where it says so, balanced where it says so, the same at every drawing."""
+"""The Toybirds world: biased or balanced as it says, and the same at every drawing."""
 
 from collections import Counter
 from itertools import combinations, product
@@ -15,7 +15,7 @@ SMALL = Toybirds(train_per_class=2, test_per_class=1, ood_per_group=12, bias=0.9
 
 
 def is_water(image: np.ndarray) -> bool:
-    """By the ground's lowest row: water is more blue than red and green, grass and sand are less."""
+    """By the ground's lowest row, which is bluer than the mean of red and green on water alone."""
     red, green, blue = np.median(image[-1].astype(int), axis=0)
     return 2 * blue > red + green
 
@@ -23,25 +23,30 @@ def is_water(image: np.ndarray) -> bool:
 def test_the_share_in_the_own_habitat_is_the_bias():
     scenes = [scene("train", index, 0.95) for index in range(4000)]
     share = np.mean([each.habitat == SPECIES[each.label].habitat for each in scenes])
+
+    # four standard deviations
     assert abs(share - 0.95) < 4 * np.sqrt(0.95 * 0.05 / 4000)
 
 
 @pytest.mark.parametrize("bias", [0.0, 1.0])
 def test_the_extremes_of_the_bias_are_exact(bias):
     scenes = [scene("test", index, bias) for index in range(200)]
-    assert {each.habitat == SPECIES[each.label].habitat for each in scenes} == {bias == 1.0}
+    at_home = {each.habitat == SPECIES[each.label].habitat for each in scenes}
+    assert at_home == {bias == 1.0}
 
 
 def test_the_picture_shows_the_habitat_that_the_scene_names():
     for index in range(100):
-        assert is_water(draw("train", index, 0.5)[0]) == (
-            scene("train", index, 0.5).habitat == "water"
-        )
+        image, _mask = draw("train", index, 0.5)
+        habitat = scene("train", index, 0.5).habitat
+
+        assert is_water(image) == (habitat == "water")
 
 
 def test_ood_groups_are_balanced_and_so_are_their_species():
     rows = draw_toybirds(SMALL).splits["ood"].rows
-    names = {f"{home}bird_{seen_in}" for home, seen_in in product(("water", "land"), repeat=2)}
+    names = {f"{kind}bird_{habitat}" for kind, habitat in product(("water", "land"), repeat=2)}
+
     assert Counter(rows["group"]) == dict.fromkeys(names, 12)
     assert set(rows.groupby(["group", "label"]).size()) == {2}  # 12 images over 6 species
     for group, label in zip(rows["group"], rows["label"], strict=True):
@@ -50,14 +55,17 @@ def test_ood_groups_are_balanced_and_so_are_their_species():
 
 def test_every_class_has_its_share_of_train_and_test():
     splits = draw_toybirds(SMALL).splits
-    assert splits["train"].rows["label"].value_counts().to_dict() == dict.fromkeys(range(12), 2)
-    assert splits["test"].rows["label"].value_counts().to_dict() == dict.fromkeys(range(12), 1)
+
+    for name, count in (("train", 2), ("test", 1)):
+        counts = splits[name].rows["label"].value_counts().to_dict()
+        assert counts == dict.fromkeys(range(12), count)
 
 
 def test_the_same_draw_is_the_same_bytes_and_a_larger_split_begins_with_the_smaller():
     small = list(draw_toybirds(SMALL).splits["train"].images)
-    larger = SMALL.model_copy(update={"train_per_class": 3})
-    assert list(draw_toybirds(larger).splits["train"].images)[: len(small)] == small
+    larger = draw_toybirds(SMALL.model_copy(update={"train_per_class": 3}))
+
+    assert list(larger.splits["train"].images)[: len(small)] == small
     assert len(set(small)) == len(small)
 
 
@@ -68,12 +76,12 @@ def test_splits_share_no_image():
 
 
 def test_the_mask_is_where_a_bird_changes_the_empty_scene():
-    # with the bird left out, the same generator draws the same ground: only the light, drawn last,
-    # differs
+    # the same generator draws the same ground without a bird: only the light, drawn last, differs
     bird, mask = render(SPECIES[0].bird, "land", np.random.default_rng(5), SIZE)
     empty, nothing = render(None, "land", np.random.default_rng(5), SIZE)
     ratio = bird[~mask].astype(float).sum(axis=0) / empty[~mask].sum(axis=0)
     changed = np.abs(bird - empty * ratio).max(axis=2) > 40
+
     assert not nothing.any()
     assert 0.1 < mask.mean() < 0.5
     assert (changed & ~mask).sum() <= 0.1 * mask.sum()  # a rim of half-covered pixels
@@ -82,29 +90,37 @@ def test_the_mask_is_where_a_bird_changes_the_empty_scene():
 
 def test_a_training_image_and_its_mask_are_one_drawing(monkeypatch):
     drawn = []
-    monkeypatch.setattr(
-        tables, "draw", lambda split, index, bias: drawn.append(index) or draw(split, index, bias)
-    )
+
+    def record(split, index, bias):
+        drawn.append(index)
+        return draw(split, index, bias)
+
+    monkeypatch.setattr(tables, "draw", record)
     splits = draw_toybirds(SMALL).splits
+
     assert len(list(splits["train"].images)) == len(list(splits["masks"].images)) == 24
     assert drawn == list(range(24))
 
 
 def test_rendered_species_stand_in_turn_on_water_and_on_land():
     images, labels = render_species(24, seed=1)
+
     assert labels.tolist() == [*range(12), *range(12)]
     assert images.shape == (24, SIZE, SIZE, 3)
     assert {is_water(image) for image in images} == {True, False}
 
 
 def test_species_differ_from_each_other_in_looks_and_in_the_picture():
-    pictures = [
-        render(each.bird, "water", np.random.default_rng(1), SIZE)[0].astype(int)
-        for each in SPECIES
-    ]
+    pictures = []
+    for species in SPECIES:
+        image, _mask = render(species.bird, "water", np.random.default_rng(1), SIZE)
+        pictures.append(image.astype(int))
+
     for one, other in combinations(range(len(SPECIES)), 2):
+        different = np.abs(pictures[one] - pictures[other]).max(axis=2) > 40
+
         assert SPECIES[one].bird != SPECIES[other].bird
-        assert (np.abs(pictures[one] - pictures[other]).max(axis=2) > 40).sum() >= 10
+        assert different.sum() >= 10
 
 
 def test_half_of_the_species_are_waterbirds():
@@ -113,4 +129,5 @@ def test_half_of_the_species_are_waterbirds():
 
 def test_pretraining_never_sees_a_species():
     rng = np.random.default_rng(0)
-    assert not {random_bird(rng) for _ in range(3000)} & {species.bird for species in SPECIES}
+    drawn = {random_bird(rng) for _ in range(3000)}
+    assert not drawn & {species.bird for species in SPECIES}
