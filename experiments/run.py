@@ -1,11 +1,11 @@
-"""Run a table's, a figure's or all claims' experiments through DVC, and write them beside the paper's numbers.
+"""Run the experiments of a table, a figure or all claims through DVC, beside the paper's numbers.
 
     python -m experiments.run table5                   all rows of experiments/tables/table5.yaml
     python -m experiments.run fig6 '5-shot *'          the rows whose names match
     python -m experiments.run claims --dry             what would be run, and nothing else
 
-What is there already is not run again; an interrupted call goes on where it was. Environment: PRESET, a file of
-presets/ (default toybirds), and JOBS, experiments at a time (default 1).
+What is finished already is not run again; an interrupted call goes on where it was. Environment:
+PRESET, a file of presets/ (default toybirds), and JOBS, experiments at a time (default 1).
 """
 
 import argparse
@@ -56,48 +56,58 @@ def seconds_file(preset: str) -> Path:
 def announce(chosen: list[Case], unserved: list[Case], stages: Stages) -> list[Experiment]:
     """Say what there is to do; returns it."""
     params = read()
-    wanted, missing = plan(chosen, stages, params), plan(unserved, stages, params)
-    there = len(wanted) - len(missing)
-    print(
-        f"{len(chosen)} rows, {len(wanted)} experiments: {there} are there, {len(missing)} to run"
-    )
+    wanted = plan(chosen, stages, params)
+    missing = plan(unserved, stages, params)
+
+    finished = len(wanted) - len(missing)
+    count = f"{len(chosen)} rows, {len(wanted)} experiments"
+    print(f"{count}: {finished} are there, {len(missing)} to run")
     for experiment in missing:
         print(f"  {experiment.name}")
+
     if missing and (others := count_others(missing)):
         print(
-            f"{others} others wait in DVC's queue before these; `dvc queue remove --queued` drops all that wait"
+            f"{others} others wait in DVC's queue before these; "
+            "`dvc queue remove --queued` drops all that wait"
         )
     return missing
 
 
 def count_others(experiments: list[Experiment]) -> int:
     """What waits in the queue, which goes by age, and is not among them."""
-    waiting = {mark for mark, entry in queue.entries().items() if entry.status == "Queued"}
-    return len(waiting - {experiment.mark for experiment in experiments})
+    waiting = {own for own, entry in queue.entries().items() if entry.status == "Queued"}
+    return len(waiting - {experiment.fingerprint for experiment in experiments})
 
 
 def perform(experiments: list[Experiment], workspace: Workspace, preset: str) -> int:
-    """Run them all; returns the exit status. What is known of their seconds is kept however the wait ends."""
+    """Run them all; returns the exit status.
+
+    What is known of their seconds is kept however the wait ends.
+    """
     if not experiments:
         return 0
+
     workspace.check_clean()  # else DVC would take changes along that are in no commit
-    session, status = Watch(experiments, workspace), 0
+    session = Watch(experiments, workspace, queue)
+    status = 0
     try:
         watch.run(session, jobs())
     except KeyboardInterrupt:
         print(
-            "interrupted; the same call goes on (a worker may still be at work: `dvc queue stop --kill` ends it)"
+            "interrupted; the same call goes on "
+            "(a worker may still be at work: `dvc queue stop --kill` ends it)"
         )
         status = INTERRUPTED
     finally:
         keep_seconds(session, seconds_file(preset))
+
     return status or int(any(outcome.failed for outcome in session.ended.values()))
 
 
 def keep_seconds(session: Watch, path: Path) -> None:
     done = {
-        mark: outcome.seconds
-        for mark, outcome in session.ended.items()
+        own: outcome.seconds
+        for own, outcome in session.ended.items()
         if outcome.seconds and not outcome.failed
     }
     write_json(path, read_json(path) | done)
@@ -105,15 +115,20 @@ def keep_seconds(session: Watch, path: Path) -> None:
 
 def run_table(name: str, patterns: list[str], preset: str, dry: bool) -> int:
     """Returns the exit status."""
-    table, tree, stages = read_table(name), read_preset(preset), read_stages()
+    table = read_table(name)
+    tree = read_preset(preset)
+    stages = read_stages()
     workspace = Workspace(stages)
     path = folder(preset) / f"{name}.json"
     earlier = recorded(path, table.columns)
+
     chosen = cases(name, tree, patterns)
     missing = announce(chosen, lacking(chosen, stages, queue.finished(), earlier), stages)
     if dry:
         return 0
+
     status = perform(missing, workspace, preset)
+
     seconds = read_json(seconds_file(preset))
     rows = [
         record(case, table.columns, stages, queue.finished(), earlier, seconds)
@@ -126,15 +141,19 @@ def run_table(name: str, patterns: list[str], preset: str, dry: bool) -> int:
 
 def run_claims(preset: str, dry: bool) -> int:
     """Returns the exit status."""
-    tree, stages = read_preset(preset), read_stages()
+    tree = read_preset(preset)
+    stages = read_stages()
     workspace = Workspace(stages)
     path = METRICS / "claims.json" if preset == DEFAULT_PRESET else folder(preset) / "claims.json"
     book = ClaimBook(read_claims(), tree, stages, read_json(path))
+
     chosen = list(book.cases.values())
     missing = announce(chosen, book.lacking(queue.finished()), stages)
     if dry:
         return 0
+
     status = perform(missing, workspace, preset)
+
     cost = spent(chosen, stages, read_json(seconds_file(preset)))
     claims_page.write(book.content(queue.finished()), path, preset, tree["train"]["trials"], cost)
     print(f"wrote {path} and {path.with_suffix('.md')}; {cost}")
@@ -145,9 +164,11 @@ def run_throughput(preset: str, dry: bool) -> int:
     """Returns the exit status."""
     if dry:
         print(
-            "no experiments: it measures this machine, with what `dvc repro` has left in the workspace"
+            "no experiments: it measures this machine, "
+            "with what `dvc repro` has left in the workspace"
         )
         return 0
+
     from experiments import throughput  # here: it imports diffusers, which takes seconds
 
     throughput.run(preset)
@@ -158,15 +179,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m experiments.run", description=__doc__.splitlines()[0]
     )
-    parser.add_argument("name", help="a file of experiments/, without .yaml")
+    parser.add_argument("name", help="a file of experiments/tables/, without .yaml")
     parser.add_argument(
         "rows", nargs="*", help="names of rows, with * for anything; none: all of them"
     )
     parser.add_argument("--dry", action="store_true", help="say what would be run, and run nothing")
     given = parser.parse_args()
+
     preset = os.environ.get("PRESET", DEFAULT_PRESET)
     if given.name in WHOLE and given.rows:
         parser.error(f"{given.name} has no rows to choose from")
+
     if given.name == "table11":
         sys.exit(run_throughput(preset, given.dry))
     if given.name == "claims":

@@ -35,7 +35,7 @@ from experiments.claims.schema import (
 )
 from experiments.commands import current_commit
 from experiments.running.fingerprint import DIGITS, Stages, digest
-from experiments.running.plans import marks
+from experiments.running.plans import fingerprints_of
 from experiments.tables.recipes import Case, Tree
 from stages.shared.measuring import accuracy, bootstrap
 
@@ -134,7 +134,7 @@ class ClaimBook:
         # Fingerprints of the experiments that serve a row's target: first of the one that has no
         # other target.
         self.experiments = {
-            (row, target): marks(case._replace(targets=(target,)), stages)
+            (row, target): fingerprints_of(case._replace(targets=(target,)), stages)
             for row, case in self.cases.items()
             for target in case.targets
         }

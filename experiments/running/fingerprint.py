@@ -1,8 +1,8 @@
 """What an experiment's result depends on, in eight hexadecimal digits: stages, code, parameters.
 
-Only the stages that the targets need count, so that an edit of the report leaves the experiments standing. `check`
-does not count: it looks at every parameter, and its output is always the same. Of a folder of photos the
-listing counts.
+Only the stages that the targets need count, so that an edit of the report leaves the experiments
+standing. `check` does not count: it looks at every parameter, and its output is always the same. Of
+a folder of photos the listing counts.
 """
 
 import hashlib
@@ -26,18 +26,23 @@ Stages = dict[str, dict[str, Any]]
 def fingerprint(
     stages: Stages, targets: Iterable[str], params: dict[str, Any], root: Path = Path()
 ) -> str:
-    """Of the stages behind the targets: their definitions, files that no stage makes, parameters, and all arms."""
+    """The fingerprint of what the targets' stages need.
+
+    That is: these stages' definitions and parameters, the files that no stage makes, and all arms.
+    """
     behind = needed(stages, targets)
     definitions = {
         name: {key: stage[key] for key in stage if key != "desc"} for name, stage in behind.items()
     }
-    leaves = sorted(
-        {leaf for stage in behind.values() for leaf in stage.get("params", []) if "${" not in leaf}
-    )
+
+    declared = {leaf for stage in behind.values() for leaf in stage.get("params", [])}
+    leaves = sorted(leaf for leaf in declared if "${" not in leaf)
     values = {leaf: lookup(params, leaf) for leaf in leaves} | {"arms": params["arms"]}
+
     files = {str(path): digest(root / path) for path in sources(behind, stages, root)}
     if params["data"]["name"] == "folder":
         files["photos"] = list_photos(root / params["data"]["folder"]["path"])
+
     text = json.dumps([_sorted(definitions), values, files], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:DIGITS]
 
@@ -55,6 +60,7 @@ def needed(stages: Stages, targets: Iterable[str]) -> Stages:
     """The targets and all that they depend on, directly or not."""
     found: Stages = {}
     waiting = list(targets)
+
     while waiting:
         name = waiting.pop()
         if name not in stages:
@@ -63,6 +69,7 @@ def needed(stages: Stages, targets: Iterable[str]) -> Stages:
             )
         if name in found or name in WITHOUT_RESULT:
             continue
+
         found[name] = stages[name]
         waiting += [maker for dep in stages[name].get("deps", []) for maker in makers(stages, dep)]
     return found
@@ -70,9 +77,11 @@ def needed(stages: Stages, targets: Iterable[str]) -> Stages:
 
 def makers(stages: Stages, dep: str) -> list[str]:
     """The stages whose outputs hold the dependency, or lie in it."""
-    return [
-        name for name, stage in stages.items() if any(touches(out, dep) for out in outputs(stage))
-    ]
+    names = []
+    for name, stage in stages.items():
+        if any(touches(out, dep) for out in outputs(stage)):
+            names.append(name)
+    return names
 
 
 def outputs(stage: dict[str, Any]) -> list[str]:
@@ -87,7 +96,7 @@ def touches(one: str, other: str) -> bool:
 
 
 def written(behind: Stages, stages: Stages) -> set[str]:
-    """The dependencies, files and folders, that are written by people, not by a stage; photos are apart."""
+    """The dependencies, files and folders, that people write, not a stage; photos are apart."""
     deps = {dep for stage in behind.values() for dep in stage.get("deps", [])}
     return {dep for dep in deps if not dep.startswith("${") and not makers(stages, dep)}
 
@@ -99,12 +108,12 @@ def sources(behind: Stages, stages: Stages, root: Path = Path()) -> list[Path]:
         path = root / dep
         if not path.exists():
             raise BadInput(f"{PIPELINE}: {dep} is not there; get it back with git")
+
         found = path.rglob("*") if path.is_dir() else [path]
-        files |= {
-            file.relative_to(root)
-            for file in found
-            if file.is_file() and "__pycache__" not in file.parts
-        }
+        for file in found:
+            if file.is_file() and "__pycache__" not in file.parts:
+                files.add(file.relative_to(root))
+
     return sorted(files)
 
 
@@ -115,6 +124,7 @@ def list_photos(folder: Path) -> str:
         raise BadInput(
             f"data.folder.path: there is no folder {folder}; name the one with your photos"
         )
+
     files = [
         [path.relative_to(folder).as_posix(), path.stat().st_size]
         for path in folder.rglob("*")
@@ -124,7 +134,7 @@ def list_photos(folder: Path) -> str:
 
 
 def digest(path: Path) -> str:
-    """Of a file's content; the base model's megabytes are read once for all rows."""
+    """The sha256 of a file's content; the base model's megabytes are read once for all rows."""
     status = path.stat()
     return _digest(path, status.st_mtime_ns, status.st_size)
 
@@ -136,11 +146,11 @@ def _digest(path: Path, _changed: int, _size: int) -> str:
 
 
 def _sorted(definitions: Stages) -> Stages:
-    """Lists in dvc.yaml say nothing by their order."""
-    return {
-        name: {
+    """The definitions with sorted lists: lists in dvc.yaml say nothing by their order."""
+    ordered: Stages = {}
+    for name, stage in definitions.items():
+        ordered[name] = {
             key: sorted(value, key=str) if isinstance(value, list) else value
             for key, value in stage.items()
         }
-        for name, stage in definitions.items()
-    }
+    return ordered

@@ -1,4 +1,7 @@
-"""Which experiments the rows of a table need: those with equal parameters once, and none that is already there."""
+"""Which experiments the rows of a table need.
+
+Rows with equal parameters share one, and an experiment that is finished is not run again.
+"""
 
 import json
 import re
@@ -10,17 +13,18 @@ from experiments.running.overrides import overrides
 from experiments.running.queue import Experiment
 from experiments.tables.recipes import Case, Target, Tree
 
-ALL: tuple[Target, ...] = (
-    "assess",
-    "evaluate",
-)  # an experiment of more targets serves a row that needs fewer
+ALL: tuple[Target, ...] = ("assess", "evaluate")  # an experiment of both serves any row
 
 
-def marks(case: Case, stages: Stages) -> list[str]:
+def fingerprints_of(case: Case, stages: Stages) -> list[str]:
     """The fingerprints of the experiments that serve a row, that of its own targets first."""
-    return [
-        fingerprint(stages, targets, case.params) for targets in dict.fromkeys([case.targets, ALL])
-    ]
+    choices = dict.fromkeys([case.targets, ALL])
+    return [fingerprint(stages, targets, case.params) for targets in choices]
+
+
+def find_serving(case: Case, stages: Stages, finished: Collection[str]) -> str | None:
+    """The fingerprint of a finished experiment that serves the row."""
+    return next((own for own in fingerprints_of(case, stages) if own in finished), None)
 
 
 def plan(cases: list[Case], stages: Stages, workspace: Tree) -> list[Experiment]:
@@ -28,7 +32,7 @@ def plan(cases: list[Case], stages: Stages, workspace: Tree) -> list[Experiment]
 
     `workspace` holds the parameters that the experiments change.
     """
-    return [experiment(case, stages, workspace) for case in merge(cases)]
+    return [plan_one(case, stages, workspace) for case in merge(cases)]
 
 
 def merge(cases: list[Case]) -> list[Case]:
@@ -36,31 +40,28 @@ def merge(cases: list[Case]) -> list[Case]:
     groups: dict[str, list[Case]] = {}
     for case in cases:
         groups.setdefault(json.dumps(case.params, sort_keys=True), []).append(case)
-    targets = [{target for case in group for target in case.targets} for group in groups.values()]
-    return [
-        group[0]._replace(targets=tuple(sorted(all_targets)))
-        for group, all_targets in zip(groups.values(), targets, strict=True)
-    ]
+
+    merged = []
+    for group in groups.values():
+        targets = {target for case in group for target in case.targets}
+        merged.append(group[0]._replace(targets=tuple(sorted(targets))))
+    return merged
 
 
-def experiment(case: Case, stages: Stages, workspace: Tree) -> Experiment:
-    mark = fingerprint(stages, case.targets, case.params)
-    name = f"{slug(case.table)}-{slug(case.name)}-{mark}"
-    return Experiment(name, mark, case.targets, tuple(overrides(workspace, case.params)))
+def plan_one(case: Case, stages: Stages, workspace: Tree) -> Experiment:
+    """The row's own experiment; its name ends with its fingerprint."""
+    own = fingerprint(stages, case.targets, case.params)
+    name = f"{slug(case.table)}-{slug(case.name)}-{own}"
+    return Experiment(name, own, case.targets, tuple(overrides(workspace, case.params)))
 
 
 def slug(text: str) -> str:
-    """As git allows it in a ref."""
+    """The text as git allows it in a ref."""
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
 
 
-def serving(case: Case, stages: Stages, there: Collection[str]) -> str | None:
-    """The fingerprint of an experiment that is there and serves the row."""
-    return next((mark for mark in marks(case, stages) if mark in there), None)
-
-
 class Spent(NamedTuple):
-    """What rows' experiments have cost, those without a known time aside."""
+    """What rows' experiments have cost; the minutes are of those whose time is known."""
 
     experiments: int
     minutes: float
@@ -72,7 +73,7 @@ class Spent(NamedTuple):
 
 
 def spent(cases: list[Case], stages: Stages, seconds: dict[str, float]) -> Spent:
-    """`seconds` is by fingerprint."""
-    served = [serving(case, stages, seconds) for case in merge(cases)]
-    known = [seconds[mark] for mark in served if mark is not None]
-    return Spent(len(served), round(sum(known) / 60, 1), len(served) - len(known))
+    """`seconds` holds the experiments' times by fingerprint."""
+    serving = [find_serving(case, stages, seconds) for case in merge(cases)]
+    known = [seconds[own] for own in serving if own is not None]
+    return Spent(len(serving), round(sum(known) / 60, 1), len(serving) - len(known))

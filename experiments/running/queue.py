@@ -1,6 +1,7 @@
-"""DVC's experiment queue: which experiments are there, which wait, which failed.
+"""DVC's experiment queue: which experiments are finished, which wait, which failed.
 
-An experiment's name ends with its fingerprint, by which it is found again, whatever table or commit asked for it.
+An experiment's name ends with its fingerprint, by which it is found again, whatever table or commit
+asked for it.
 """
 
 import re
@@ -14,21 +15,17 @@ from dvc.repo import Repo
 
 from experiments.commands import dvc, git
 
-NAME = re.compile(r"refs/exps/[0-9a-f]{2}/[0-9a-f]{38}/(?P<name>.+-(?P<mark>[0-9a-f]{8}))")
+NAME = re.compile(r"refs/exps/[0-9a-f]{2}/[0-9a-f]{38}/.+-(?P<fingerprint>[0-9a-f]{8})")
+TASK = re.compile(r".+-(?P<fingerprint>[0-9a-f]{8})")
 LOG_LINES = 15
-RANK = (
-    "Failed",
-    "Success",
-    "Queued",
-    "Running",
-)  # of several entries for one experiment the last counts
+RANK = ("Failed", "Success", "Queued", "Running")  # of several entries for one the last counts
 
 
 class Experiment(NamedTuple):
-    """What to run: `mark` is its fingerprint, which ends its name."""
+    """What to run."""
 
     name: str
-    mark: str
+    fingerprint: str
     targets: tuple[str, ...]
     overrides: tuple[str, ...]
 
@@ -50,38 +47,46 @@ def uninterrupted() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
+
     if pressed:
         raise KeyboardInterrupt
 
 
 def finished() -> dict[str, str]:
-    """The git refs of the experiments that are there, by fingerprint."""
-    refs = git(
-        "for-each-ref", "--sort=creatordate", "--format=%(refname)", "refs/exps"
-    ).splitlines()
+    """The git refs of the finished experiments, by fingerprint; of several the newest."""
+    options = ("--sort=creatordate", "--format=%(refname)")
+    refs = git("for-each-ref", *options, "refs/exps").splitlines()
     matches = [match for ref in refs if (match := NAME.fullmatch(ref))]
-    return {match["mark"]: match[0] for match in matches}
+    return {match["fingerprint"]: match[0] for match in matches}
 
 
 def entries() -> dict[str, Entry]:
-    """The queue's entries that carry a fingerprint."""
+    """The queue's entries by fingerprint.
+
+    No command of DVC's tells a dead worker's experiment from one at work: both are "Running". So
+    this asks DVC's own queue, which knows the process, and is the one place that does.
+    """
     found: dict[str, Entry] = {}
     with Repo() as repo:
         queue = repo.experiments.celery_queue
-        for task in sorted(
+        tasks = sorted(
             queue.status(), key=lambda task: (RANK.index(task["status"]), task["timestamp"])
-        ):
-            if match := re.fullmatch(r".+-([0-9a-f]{8})", task["name"] or ""):
+        )
+        for task in tasks:
+            match = TASK.fullmatch(task["name"] or "")
+            if match:
                 process = queue.proc.get(task["rev"])
-                alive = (
-                    process is not None and process.returncode is None and is_process(process.pid)
-                )
-                found[match[1]] = Entry(task["rev"], task["status"], alive)
+                running = process is not None and process.returncode is None
+                alive = running and is_process(process.pid)
+                found[match["fingerprint"]] = Entry(task["rev"], task["status"], alive)
     return found
 
 
 def is_process(number: int) -> bool:
-    """Whether the process is there and DVC's, at work on an experiment: a dead one's number is given away anew."""
+    """Whether the process exists and is DVC's, at work on an experiment.
+
+    The number of a dead process is given away anew.
+    """
     try:
         return "exec-run" in psutil.Process(number).cmdline()
     except (psutil.NoSuchProcess, psutil.AccessDenied):
@@ -90,16 +95,17 @@ def is_process(number: int) -> bool:
 
 def enqueue(experiment: Experiment) -> None:
     """Put an experiment at the queue's end, in place of an entry of it that failed."""
-    old = entries().get(experiment.mark)
+    old = entries().get(experiment.fingerprint)
+    changes = [word for override in experiment.overrides for word in ("-S", override)]
+
     with uninterrupted():
         if old:
             dvc("queue", "remove", old.revision)
-        changes = [word for override in experiment.overrides for word in ("-S", override)]
         dvc("exp", "run", "--queue", "--name", experiment.name, *changes, *experiment.targets)
 
 
 def start(jobs: int) -> None:
-    """See to it that workers are there; each ends itself when the queue is empty."""
+    """See to it that workers run; each ends itself when the queue is empty."""
     dvc("queue", "start", "--jobs", str(jobs))
 
 
@@ -109,6 +115,6 @@ def abandon(entry: Entry) -> None:
 
 
 def log_tail(entry: Entry) -> str:
-    return "\n".join(
-        dvc("queue", "logs", entry.revision, status=None).rstrip().splitlines()[-LOG_LINES:]
-    )
+    """The last lines that the experiment printed."""
+    lines = dvc("queue", "logs", entry.revision, status=None).rstrip().splitlines()
+    return "\n".join(lines[-LOG_LINES:])

@@ -1,25 +1,27 @@
-"""What the experiments have measured, beside the paper's numbers: metrics/paper/<table>.json and <table>.md.
+"""What the experiments have measured, beside the paper's numbers.
 
-Read at the experiments' own revisions; a row whose experiment is nowhere is marked missing. A row that the file holds
-already, with the same fingerprint, stands also where a clone has not the experiment.
+The files are metrics/paper/<table>.json and <table>.md. Values are read at the experiments' own
+revisions; a row whose experiment does not exist is marked missing. A row that the file holds
+already, with the same fingerprint, stands also in a clone, which has no experiments.
 """
 
 import json
 from pathlib import Path
 from typing import Any
 
-from experiments.commands import git
+from experiments.commands import current_commit, git
 from experiments.markdown import markdown_table
 from experiments.running.fingerprint import Stages
-from experiments.running.plans import marks, serving
+from experiments.running.plans import find_serving, fingerprints_of
 from experiments.tables.recipes import Case, Table
 from stages.shared.files import write_json
 from stages.shared.paths import METRICS
 
 FOLDER = METRICS / "paper"
 DEFAULT_PRESET = "toybirds"  # whose results lie in FOLDER itself
-MEASURED = ("measured", "experiment", "fingerprint", "seconds")
+MEASURED = ("measured", "experiment", "fingerprint", "seconds", "commit")
 Record = dict[str, Any]
+Records = dict[str, dict[str, Record]]  # of an earlier table, by fingerprint and arm
 Value = dict[str, Any]  # value and, where it has them, interval or deviation
 
 
@@ -31,39 +33,57 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_text()) if path.is_file() else {}
 
 
-def recorded(path: Path, columns: dict[str, str]) -> dict[str, dict[str, Record]]:
-    """The measured rows of an earlier table, by fingerprint and arm; none where its columns were others."""
-    content, rows = read_json(path), dict[str, dict[str, Record]]()
-    for row in content["rows"] if content.get("columns") == columns else []:
+def recorded(path: Path, columns: dict[str, str]) -> Records:
+    """The measured rows of an earlier table; none where its columns were others."""
+    content = read_json(path)
+    if content.get("columns") != columns:
+        return {}
+
+    records: Records = {}
+    for row in content["rows"]:
         if row["measured"] is not None:
-            rows.setdefault(row["fingerprint"], {})[row["arm"]] = row
-    return rows
+            records.setdefault(row["fingerprint"], {})[row["arm"]] = row
+    return records
 
 
-def of_arm(earlier: dict[str, dict[str, Record]], arm: str) -> dict[str, Record]:
+def records_of(earlier: Records, arm: str) -> dict[str, Record]:
     """What is recorded of an arm, by fingerprint."""
-    return {mark: rows[arm] for mark, rows in earlier.items() if arm in rows}
+    return {own: rows[arm] for own, rows in earlier.items() if arm in rows}
 
 
 def lacking(
-    chosen: list[Case], stages: Stages, there: dict[str, str], earlier: dict[str, dict[str, Record]]
+    chosen: list[Case], stages: Stages, finished: dict[str, str], earlier: Records
 ) -> list[Case]:
-    """The rows that no experiment serves and no record; a record of another arm of the experiment does not."""
-    known = {case.arm: there.keys() | of_arm(earlier, case.arm).keys() for case in chosen}
-    return [case for case in chosen if serving(case, stages, known[case.arm]) is None]
+    """The rows that no experiment serves and no record.
+
+    A record of another arm of the same experiment does not serve a row.
+    """
+    missing = []
+    for case in chosen:
+        known = finished.keys() | records_of(earlier, case.arm).keys()
+        if find_serving(case, stages, known) is None:
+            missing.append(case)
+    return missing
 
 
-def measure(case: Case, columns: dict[str, str], ref: str) -> dict[str, Value]:
-    """The row's value in each column that its targets have measured: other metrics at `ref` are another run's."""
-    values, files = {}, {}
-    for column, place in columns.items():
-        file, path = place.format(arm=case.arm).split(" ")
+def read_values(case: Case, columns: dict[str, str], ref: str) -> dict[str, Value]:
+    """The row's value in each column that its targets have measured.
+
+    Other metrics at the git ref are those of another run.
+    """
+    values: dict[str, Value] = {}
+    files: dict[str, Any] = {}
+    for column, source in columns.items():
+        file, path = source.format(arm=case.arm).split(" ")
         if file not in case.targets:
             continue
+
         if file not in files:
             files[file] = json.loads(git("show", f"{ref}:metrics/{file}.json"))
-        if (value := find(files[file], path)) is not None:
+        value = find(files[file], path)
+        if value is not None:
             values[column] = value
+
     return values
 
 
@@ -74,34 +94,59 @@ def find(metrics: Any, path: str) -> Value | None:
         metrics = metrics.get(parent, {})
     if leaf not in metrics:
         return None
-    beside = {"interval": metrics.get(f"{leaf}_ci"), "deviation": metrics.get(f"{leaf}_std")}
-    return {"value": metrics[leaf]} | {
-        name: value for name, value in beside.items() if value is not None
-    }
+
+    value = {"value": metrics[leaf]}
+    if f"{leaf}_ci" in metrics:
+        value["interval"] = metrics[f"{leaf}_ci"]
+    if f"{leaf}_std" in metrics:
+        value["deviation"] = metrics[f"{leaf}_std"]
+    return value
 
 
 def record(
-    case: Case, columns: dict[str, str], stages: Stages, there: dict[str, str],
-    earlier: dict[str, dict[str, Record]], seconds: dict[str, float],
-) -> Record:  # fmt: skip
-    """A row as it is published: measured at its experiment, or as recorded earlier, or missing (None)."""
+    case: Case,
+    columns: dict[str, str],
+    stages: Stages,
+    finished: dict[str, str],
+    earlier: Records,
+    seconds: dict[str, float],
+) -> Record:
+    """A row as it is published: measured at its experiment, recorded earlier, or missing (None).
+
+    Its commit is the one whose code measured it.
+    """
     row: Record = {"name": case.name, "arm": case.arm, "paper": case.paper}
-    if (mark := serving(case, stages, there)) is not None:
-        found = {
-            "measured": measure(case, columns, there[mark]),
-            "experiment": there[mark].split("/")[-1],
+    own_records = records_of(earlier, case.arm)
+
+    own = find_serving(case, stages, finished)
+    if own is not None:
+        known = own_records.get(own, {})
+        return row | {
+            "measured": read_values(case, columns, finished[own]),
+            "experiment": finished[own].split("/")[-1],
+            "fingerprint": own,
+            "seconds": seconds.get(own),
+            "commit": known.get("commit") or current_commit(),
         }
-        return row | found | {"fingerprint": mark, "seconds": seconds.get(mark)}
-    same = of_arm(earlier, case.arm)
-    if (mark := serving(case, stages, same)) is not None:
-        return row | {name: same[mark][name] for name in MEASURED}
-    return row | dict.fromkeys(MEASURED) | {"fingerprint": marks(case, stages)[0]}
+
+    own = find_serving(case, stages, own_records)
+    if own is not None:
+        return row | {name: own_records[own].get(name) for name in MEASURED}
+
+    return row | dict.fromkeys(MEASURED) | {"fingerprint": fingerprints_of(case, stages)[0]}
 
 
 def write(path: Path, table: Table, rows: list[Record], preset: str, trials: int) -> None:
     """Both files of a table."""
-    content = {"title": table.title, "note": table.note, "preset": preset, "trials": trials}
-    write_json(path, content | {"columns": table.columns, "rows": rows})
+    content = {
+        "title": table.title,
+        "note": table.note,
+        "preset": preset,
+        "trials": trials,
+        "columns": table.columns,
+        "rows": rows,
+    }
+    write_json(path, content)
     path.with_suffix(".md").write_text(render(table, rows, preset, trials))
 
 
@@ -109,20 +154,33 @@ def render(table: Table, rows: list[Record], preset: str, trials: int) -> str:
     """The rows as a Markdown table: ours, then the paper's."""
     printed = list(dict.fromkeys(column for row in rows for column in row["paper"]))
     head = ["", *table.columns, *(f"paper: {column}" for column in printed)]
+
     lines = [head, ["---"] * len(head)]
     for row in rows:
         ours = [show(row["measured"], column) for column in table.columns]
-        lines.append(
-            [row["name"], *ours, *(show_printed(row["paper"].get(column)) for column in printed)]
-        )
-    text = markdown_table(lines)
-    note = f"Ours: preset {preset}, {trials} trial{'s' * (trials != 1)}; ± one standard deviation between the trials, "
-    note += (
-        "[95 % interval]. "
-        + ("" if printed else "The paper prints no numbers for this one. ")
-        + table.note
-    )
-    return f"# {table.title}\n\n{text}\n\n{' '.join(note.split())}\n"
+        papers = [show_printed(row["paper"].get(column)) for column in printed]
+        lines.append([row["name"], *ours, *papers])
+
+    note = f"Ours: preset {preset}, {trials} trial{'s' * (trials != 1)}; "
+    note += "± one standard deviation between the trials, [95 % interval]. "
+    if not printed:
+        note += "The paper prints no numbers for this one. "
+    note += f"{table.note} {name_code(rows)}"
+
+    return f"# {table.title}\n\n{markdown_table(lines)}\n\n{' '.join(note.split())}\n"
+
+
+def name_code(rows: list[Record]) -> str:
+    """Which code made the rows; nothing where none is measured."""
+    counts: dict[str, int] = {}
+    for row in rows:
+        if row.get("commit"):
+            counts[row["commit"]] = counts.get(row["commit"], 0) + 1
+
+    if len(counts) < 2:
+        return "".join(f"Made by the code of commit {commit}." for commit in counts)
+    parts = [f"{count} by that of {commit}" for commit, count in counts.items()]
+    return f"Rows made by the code of several commits: {', '.join(parts)}."
 
 
 def show(measured: dict[str, Value] | None, column: str) -> str:
@@ -130,6 +188,7 @@ def show(measured: dict[str, Value] | None, column: str) -> str:
         return "missing"
     if column not in measured:
         return ""
+
     value = measured[column]
     text = f"{value['value']:g}"
     if "deviation" in value:
@@ -141,4 +200,6 @@ def show(measured: dict[str, Value] | None, column: str) -> str:
 
 def show_printed(number: float | None) -> str:
     """Two decimals, as the paper has them; whole numbers, of images, have none."""
-    return "" if number is None else f"{number:.2f}" if isinstance(number, float) else f"{number:,}"
+    if number is None:
+        return ""
+    return f"{number:.2f}" if isinstance(number, float) else f"{number:,}"

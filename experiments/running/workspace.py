@@ -1,4 +1,4 @@
-"""The files that results depend on, as they lie in the workspace: DVC takes them into an experiment as they are."""
+"""The files that results depend on, as DVC takes them from the workspace into an experiment."""
 
 from experiments.commands import git
 from experiments.running.fingerprint import PIPELINE, Stages, digest, sources, written
@@ -18,23 +18,26 @@ class Workspace:
         return {str(path): digest(path) for path in sorted(files)}
 
     def check_clean(self) -> None:
-        """Raises BadInput where one differs from the commit, or is in none; a change elsewhere does no harm."""
+        """Raises BadInput where one differs from the commit, or is in none.
+
+        A change of another file does no harm.
+        """
         paths = sorted({*written(self._stages, self._stages), str(PATH), str(PIPELINE)})
         changed = git("diff", "--name-only", "--no-renames", "-z", "HEAD", "--", *paths)
         unknown = git("ls-files", "--others", "--exclude-standard", "-z", "--", *paths)
-        if different := [path for path in (changed + unknown).split("\0") if path]:
+
+        different = [path for path in (changed + unknown).split("\0") if path]
+        if different:
             raise BadInput(
                 f"{different[0]}: differs from the last commit; commit (or stash) first, then run"
             )
 
     def check_same(self) -> None:
-        """Raises BadInput where one has changed: it would run under the fingerprint of what was there before."""
+        """Raises BadInput where one has changed: its fingerprint would be the earlier one's."""
         now = self._digests()
-        if changed := sorted(
-            path
-            for path in now.keys() | self._began.keys()
-            if now.get(path) != self._began.get(path)
-        ):
+        paths = sorted(now.keys() | self._began.keys())
+        changed = [path for path in paths if now.get(path) != self._began.get(path)]
+        if changed:
             raise BadInput(
                 f"{changed[0]}: has changed since this call began; commit it, then call again"
             )

@@ -1,7 +1,7 @@
-"""The paper's tables and figures as parameter changes: reads experiments/tables/<name>.yaml and resolves its rows.
+"""The paper's tables and figures as parameter changes: the rows of experiments/tables/<name>.yaml.
 
-A row is one arm of one experiment; rows with equal parameters share the experiment. A grid is a list of axes, and
-every combination of their entries is a row, named by the entries' names.
+A row is one arm of one experiment; rows with equal parameters share the experiment. A grid is a
+list of axes, and every combination of their entries is a row, named by the entries' names.
 """
 
 import copy
@@ -17,7 +17,8 @@ from pydantic import Field, ValidationError
 from stages.shared.errors import BadInput
 from stages.shared.params import Section, read
 
-FOLDER, PRESETS = Path(__file__).parent, Path("presets")
+FOLDER = Path(__file__).parent
+PRESETS = Path("presets")
 OF_THE_ROW = ("arm", "arms", "targets")  # what an axis' entry says beside parameters
 Target = Literal["evaluate", "assess"]
 Changes = dict[str, Any]  # dotted path of a parameter, or of a new arm, to its value
@@ -26,6 +27,8 @@ Printed = dict[str, float | int]  # the paper's numbers, by its columns
 
 
 class Row(Section):
+    """A row: its parameter changes, and what it reads of its experiment."""
+
     name: str = Field(min_length=1)
     set: Changes = Field(default={})
     arm: str | None = None  # the arm that the row reads
@@ -72,13 +75,14 @@ def read_recipe(name: str) -> Tree:
 
 
 def parse(model: type[Section], tree: Tree, name: str) -> Any:
+    """The file's content, checked; raises BadInput, naming the first thing that is wrong."""
     try:
         return model.model_validate(tree)
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
+        where = ".".join(map(str, first["loc"]))
         raise BadInput(
-            f"experiments/tables/{name}.yaml: {place}: {first['msg']}; fix the file"
+            f"experiments/tables/{name}.yaml: {where}: {first['msg']}; fix the file"
         ) from None
 
 
@@ -102,57 +106,71 @@ def expand(table: Table) -> Iterator[Row]:
         for entries in itertools.product(*(axis.items() for axis in axes)):
             name = " ".join(word for word, _ in entries)
             merged: Changes = {path: value for _, entry in entries for path, value in entry.items()}
+
             own = {word: merged.pop(word) for word in OF_THE_ROW if word in merged}
             yield Row(name=name, set=merged, paper=table.paper.get(name, {}), **own)
 
 
 def cases(name: str, preset: Tree, patterns: Iterable[str] = ()) -> list[Case]:
     """The table's rows with their parameters, or those whose names match a pattern."""
-    table, patterns = read_table(name), list(patterns)
+    table = read_table(name)
     rows = list(expand(table))
-    check_names(name, table, [row.name for row in rows])
+    names = [row.name for row in rows]
+    check_names(name, table, names)
+
+    patterns = list(patterns)
     for pattern in patterns:
-        if not any(fnmatchcase(row.name, pattern) for row in rows):
+        if not any(fnmatchcase(row, pattern) for row in names):
             raise BadInput(
-                f"experiments/tables/{name}.yaml: no row matches {pattern!r}; it has {', '.join(row.name for row in rows)}"
+                f"experiments/tables/{name}.yaml: no row matches {pattern!r}; "
+                f"it has {', '.join(names)}"
             )
-    chosen = [
-        row
-        for row in rows
-        if not patterns or any(fnmatchcase(row.name, pattern) for pattern in patterns)
-    ]
+
+    chosen = rows
+    if patterns:
+        chosen = [row for row in rows if any(fnmatchcase(row.name, each) for each in patterns)]
     return [resolve(name, table, row, preset) for row in chosen]
 
 
 def check_names(name: str, table: Table, rows: list[str]) -> None:
+    """Raises BadInput for two rows of one name, and for printed numbers of a row that is none."""
     if twice := [row for row in rows if rows.count(row) > 1]:
         raise BadInput(
             f"experiments/tables/{name}.yaml: row {twice[0]!r} appears twice; name one otherwise"
         )
     if unknown := sorted(set(table.paper) - set(rows)):
         raise BadInput(
-            f"experiments/tables/{name}.yaml: paper: there is no row {unknown[0]!r}; name it as its grid does"
+            f"experiments/tables/{name}.yaml: paper: there is no row {unknown[0]!r}; "
+            "name it as its grid does"
         )
 
 
 def resolve(name: str, table: Table, row: Row, preset: Tree) -> Case:
+    """The row with the preset's parameters, changed as table and row say."""
     where = f"experiments/tables/{name}.yaml: {row.name}"
     params = copy.deepcopy(preset)
     for path, value in (table.set | row.set).items():
         change(params, path, copy.deepcopy(value), where)
+
     arm = row.arm or table.arm
     keep_arms(params, row.arms or table.arms, where)
     if not any(arm in group for group in params["arms"].values()):
         raise BadInput(f"{where}: arm {arm!r} is not among its arms; add it there")
-    return Case(name, row.name, arm, tuple(sorted(row.targets or table.targets)), params, row.paper)
+
+    targets = tuple(sorted(row.targets or table.targets))
+    return Case(name, row.name, arm, targets, params, row.paper)
 
 
 def change(params: Tree, path: str, value: Any, where: str) -> None:
-    """Set one parameter, or add an arm, arms.<group>.<name>; one that the preset has stays as it is there."""
+    """Set one parameter, or add an arm, arms.<group>.<name>.
+
+    An arm that the preset has stays as it is there.
+    """
     *parents, leaf = path.split(".")
     node: Any = params
     for parent in parents:
         node = node.get(parent) if isinstance(node, dict) else None
+
     new_arm = parents[:1] == ["arms"] and len(parents) == 2
     if not isinstance(node, dict) or (leaf not in node and not new_arm):
         raise BadInput(f"{where}: {path} is no parameter of the preset; fix its name")
@@ -167,7 +185,8 @@ def keep_arms(params: Tree, names: list[str], where: str) -> None:
         raise BadInput(
             f"{where}: there is no arm {missing[0]!r} among {', '.join(known)}; add it with `set`"
         )
-    params["arms"] = {
-        group: {arm: value for arm, value in arms.items() if arm in names}
-        for group, arms in params["arms"].items()
-    }
+
+    kept = {}
+    for group, arms in params["arms"].items():
+        kept[group] = {arm: value for arm, value in arms.items() if arm in names}
+    params["arms"] = kept

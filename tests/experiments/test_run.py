@@ -1,4 +1,4 @@
-"""`python -m experiments.run` in a small project of its own: DVC's queue, interruption, a fresh clone, the claims."""
+"""Tables and claims run through DVC's real queue, in a repository whose stages take no time."""
 
 import json
 import shutil
@@ -43,7 +43,7 @@ def refs(folder: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory) -> Path:
-    """A repository whose stages are tiny, with this project's experiments/*.py and shared modules."""
+    """A repository whose stages are tiny, with this project's experiments and shared modules."""
     folder = tmp_path_factory.mktemp("experiments")
     HOLD["HOLD"] = str(tmp_path_factory.mktemp("hold") / "hold")
     for name, text in FILES.items():
@@ -88,22 +88,32 @@ def first(project, dry) -> str:
 
 @pytest.fixture(scope="module")
 def interrupted(project, first) -> str:
-    """A call for table Two, broken off and made again; the first line of what the second one says."""
-    hold, command = Path(HOLD["HOLD"]), [sys.executable, "-u", "-m", "experiments.run", "two"]
+    """A call for table Two, broken off and made again; the second one's first line."""
+    hold = Path(HOLD["HOLD"])
     hold.touch()
-    environment = small_project.environment() | HOLD
-    began = subprocess.Popen(command, cwd=project, env=environment)
-    deadline = time.monotonic() + 60
-    while "Running" not in call(project, "dvc", "queue", "status") and time.monotonic() < deadline:
-        time.sleep(0.5)
-    began.send_signal(signal.SIGINT)
-    assert began.wait(60) == 130
+    command = [sys.executable, "-u", "-m", "experiments.run", "two"]
+    options = {"cwd": project, "env": small_project.environment() | HOLD}
+
+    began = subprocess.Popen(command, **options, start_new_session=True)
+    try:
+        deadline = time.monotonic() + 60
+        while "Running" not in call(project, "dvc", "queue", "status"):
+            assert time.monotonic() < deadline, "no experiment has begun"
+            time.sleep(0.5)
+        began.send_signal(signal.SIGINT)
+        assert began.wait(60) == 130
+    finally:
+        began.kill()
+
     again = subprocess.Popen(
-        command, cwd=project, env=environment, stdout=subprocess.PIPE, text=True
+        command, **options, start_new_session=True, stdout=subprocess.PIPE, text=True
     )
-    said = again.stdout.readline()
-    hold.unlink()
-    assert again.wait(120) == 0
+    try:
+        said = again.stdout.readline()
+        hold.unlink()
+        assert again.wait(120) == 0
+    finally:
+        again.kill()
     return said
 
 

@@ -9,7 +9,7 @@ from experiments.claims.page import render
 from experiments.claims.schema import Claims, Filtered, Part, find_cases, read_claims, rows_of
 from experiments.claims.verdicts import ClaimBook, conclude, judge
 from experiments.commands import current_commit
-from experiments.running.plans import Spent, marks
+from experiments.running.plans import Spent, fingerprints_of
 from experiments.tables.recipes import read_preset
 from stages.shared.errors import BadInput
 
@@ -131,7 +131,7 @@ class Photographs:
 def test_what_the_dataset_cannot_measure_is_said_and_remembered(monkeypatch):
     book = open_book(FILTERED, {})
     monkeypatch.setattr(module, "open_run", lambda ref: Photographs())
-    content = book.content(dict.fromkeys(marks(book.cases[FILTERED.row], STAGES), "ref"))
+    content = book.content(dict.fromkeys(fingerprints_of(book.cases[FILTERED.row], STAGES), "ref"))
     assert verdict_of(content) == "not measurable"
     assert content["claims"]["a"]["parts"][0]["difference"] is None
     assert commit_of(content) == current_commit()
@@ -146,7 +146,7 @@ def test_a_misspelt_column_of_the_images_still_raises(monkeypatch):
     book = open_book(part, {})
     monkeypatch.setattr(module, "open_run", lambda ref: Photographs())
     with pytest.raises(BadInput, match="'faithfull' of the images is none of"):
-        book.content(dict.fromkeys(marks(book.cases[part.row], STAGES), "ref"))
+        book.content(dict.fromkeys(fingerprints_of(book.cases[part.row], STAGES), "ref"))
 
 
 def test_a_misspelt_measure_is_refused_before_anything_runs():
@@ -170,14 +170,16 @@ def test_a_part_stands_when_a_stage_changes_that_it_does_not_read():
 def test_an_experiment_serves_a_part_with_its_target_alone_or_with_both(targets):
     part = Part(better=["methods/Diff-Mix"], worse=["beyond/12 steps"], measure="top1")
     book = open_book(part, {})
-    finished = [marks(row._replace(targets=targets), STAGES)[0] for row in book.cases.values()]
+    finished = [
+        fingerprints_of(row._replace(targets=targets), STAGES)[0] for row in book.cases.values()
+    ]
     assert book.lacking(finished) == []
 
 
 def test_an_experiment_without_the_parts_target_does_not_serve_it():
     book = open_book(FILTERED, {})
     rows = [row._replace(targets=("evaluate",)) for row in book.cases.values()]
-    finished = [marks(row, STAGES)[0] for row in rows]
+    finished = [fingerprints_of(row, STAGES)[0] for row in rows]
     assert [row.name for row in book.lacking(finished)] == ["Diff-Mix"]
 
 

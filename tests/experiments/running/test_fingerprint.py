@@ -17,14 +17,35 @@ PARAMS: Tree = {
     "arms": {"real": {"baseline": {"mix": "none"}}},
 }
 STAGES: Stages = {
-    "check": {"cmd": "check", "deps": ["params.yaml", "code.py", "report.py"], "outs": ["data/check"]},
-    "make": {"cmd": "make", "deps": ["data/check", "code.py"], "params": ["seed"], "outs": ["data/made"]},
-    "train": {"cmd": "train ${key}", "deps": ["data/made/a.csv"], "params": ["gamma", "arms.${key}.mix"],
-              "outs": ["data/train/${key}"]},
-    "evaluate": {"cmd": "evaluate", "deps": ["data/train"], "metrics": [{"metrics/evaluate.json": {"cache": False}}]},
+    "check": {
+        "cmd": "check",
+        "deps": ["params.yaml", "code.py", "report.py"],
+        "outs": ["data/check"],
+    },
+    "make": {
+        "cmd": "make",
+        "deps": ["data/check", "code.py"],
+        "params": ["seed"],
+        "outs": ["data/made"],
+    },
+    "train": {
+        "cmd": "train ${key}",
+        "deps": ["data/made/a.csv"],
+        "params": ["gamma", "arms.${key}.mix"],
+        "outs": ["data/train/${key}"],
+    },
+    "evaluate": {
+        "cmd": "evaluate",
+        "deps": ["data/train"],
+        "metrics": [{"metrics/evaluate.json": {"cache": False}}],
+    },
     "assess": {"cmd": "assess", "deps": ["data/made"]},
-    "report": {"cmd": "report", "deps": ["metrics/evaluate.json", "report.py"], "params": ["report"]},
-}  # fmt: skip
+    "report": {
+        "cmd": "report",
+        "deps": ["metrics/evaluate.json", "report.py"],
+        "params": ["report"],
+    },
+}
 
 
 @pytest.fixture
@@ -34,7 +55,7 @@ def code(tmp_path) -> Path:
     return tmp_path
 
 
-def mark(
+def fingerprint_of(
     code: Path, params: dict, stages: dict = STAGES, targets: tuple[str, ...] = ("evaluate",)
 ) -> str:
     return fingerprint(stages, targets, params, code)
@@ -45,23 +66,23 @@ def test_a_fingerprint_covers_the_stages_behind_the_target():
 
 
 def test_a_fingerprint_changes_with_a_parameter(code):
-    assert mark(code, PARAMS) != mark(code, PARAMS | {"gamma": 0.3})
+    assert fingerprint_of(code, PARAMS) != fingerprint_of(code, PARAMS | {"gamma": 0.3})
 
 
 def test_a_fingerprint_changes_with_an_arm(code):
-    assert mark(code, PARAMS) != mark(
+    assert fingerprint_of(code, PARAMS) != fingerprint_of(
         code, PARAMS | {"arms": {"real": {"baseline": {"mix": "cutmix"}}}}
     )
 
 
 def test_a_fingerprint_changes_with_the_code(code):
-    before = mark(code, PARAMS)
+    before = fingerprint_of(code, PARAMS)
     (code / "code.py").write_text("one = 11\n")
-    assert mark(code, PARAMS) != before
+    assert fingerprint_of(code, PARAMS) != before
 
 
 def test_a_fingerprint_changes_with_a_stages_command(code):
-    assert mark(code, PARAMS) != mark(
+    assert fingerprint_of(code, PARAMS) != fingerprint_of(
         code, PARAMS, STAGES | {"make": STAGES["make"] | {"cmd": "make -j"}}
     )
 
@@ -70,13 +91,15 @@ def test_a_fingerprint_does_not_change_with_order_or_descriptions(code):
     stages = {name: STAGES[name] | {"desc": name} for name in reversed(STAGES)}
     stages["check"]["deps"] = list(reversed(stages["check"]["deps"]))
     stages["train"] = stages["train"] | {"params": list(reversed(STAGES["train"]["params"]))}
-    assert mark(code, PARAMS) == mark(code, dict(reversed(PARAMS.items())), stages)
+    assert fingerprint_of(code, PARAMS) == fingerprint_of(
+        code, dict(reversed(PARAMS.items())), stages
+    )
 
 
 def test_a_fingerprint_does_not_change_with_what_comes_after_the_target(code):
-    before = mark(code, PARAMS)
+    before = fingerprint_of(code, PARAMS)
     (code / "report.py").write_text("two = 22\n")
-    assert mark(code, PARAMS | {"report": 2}) == before
+    assert fingerprint_of(code, PARAMS | {"report": 2}) == before
 
 
 def test_the_files_of_the_real_pipeline_are_code_and_the_base_but_no_stages_output():
@@ -88,11 +111,11 @@ def test_the_files_of_the_real_pipeline_are_code_and_the_base_but_no_stages_outp
 
 
 def photographed(code: Path, name: str, content: str) -> str:
-    """The mark with a folder of one photo."""
+    """The fingerprint with a folder of one photo."""
     photo = code / name / "train/dog/a.jpg"
     photo.parent.mkdir(parents=True)
     photo.write_text(content)
-    return mark(code, PARAMS | {"data": {"name": "folder", "folder": {"path": name}}})
+    return fingerprint_of(code, PARAMS | {"data": {"name": "folder", "folder": {"path": name}}})
 
 
 def test_a_fingerprint_changes_with_the_listing_of_the_photos(code):
@@ -105,9 +128,9 @@ def test_a_fingerprint_changes_with_the_listing_of_the_photos(code):
 
 def test_without_a_folder_of_photos_a_fingerprint_knows_of_none(code):
     elsewhere = {"data": {"name": "toybirds", "folder": {"path": "nowhere"}}}
-    assert mark(code, PARAMS | elsewhere) == mark(code, PARAMS)
+    assert fingerprint_of(code, PARAMS | elsewhere) == fingerprint_of(code, PARAMS)
 
 
 def test_a_folder_of_photos_that_is_not_there_is_named(code):
     with pytest.raises(BadInput, match=r"data\.folder\.path: there is no folder .*nowhere"):
-        mark(code, PARAMS | {"data": {"name": "folder", "folder": {"path": "nowhere"}}})
+        fingerprint_of(code, PARAMS | {"data": {"name": "folder", "folder": {"path": "nowhere"}}})

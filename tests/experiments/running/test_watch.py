@@ -17,15 +17,36 @@ ONE = Experiment("table-row-aaaaaaaa", "aaaaaaaa", ("evaluate",), ())
 PIPELINE = {"make": {"cmd": "make", "deps": ["code.py"]}}
 
 
-class Queue:
-    """Stands for experiments.running.queue."""
+class FakeQueue:
+    """A queue, and a clock, that say what a test tells them, and record what is asked of them."""
 
     def __init__(self):
-        self.now, self.log, self.there = 0.0, "it broke", dict[str, str]()
-        self.states, self.calls = dict[str, Entry](), list[str]()
+        self.now = 0.0
+        self.log = "it broke"
+        self.results: dict[str, str] = {}
+        self.states: dict[str, Entry] = {}
+        self.calls: list[str] = []
 
     def set(self, status: str, alive: bool = False) -> None:
-        self.states = {ONE.mark: Entry("revision", status, alive)}
+        self.states = {ONE.fingerprint: Entry("revision", status, alive)}
+
+    def clock(self) -> float:
+        return self.now
+
+    def finished(self) -> dict[str, str]:
+        return self.results
+
+    def entries(self) -> dict[str, Entry]:
+        return self.states
+
+    def log_tail(self, entry: Entry) -> str:
+        return self.log
+
+    def enqueue(self, experiment: Experiment) -> None:
+        self.calls.append(f"enqueue {experiment.fingerprint}")
+
+    def start(self, jobs: int) -> None:
+        self.calls.append(f"start {jobs}")
 
     def abandon(self, entry: Entry) -> None:
         self.calls.append("abandon")
@@ -33,27 +54,17 @@ class Queue:
 
 
 @pytest.fixture
-def fake(monkeypatch) -> Queue:
-    fake = Queue()
-    monkeypatch.setattr(queue, "entries", lambda: fake.states)
-    monkeypatch.setattr(queue, "finished", lambda: fake.there)
-    monkeypatch.setattr(queue, "log_tail", lambda entry: fake.log)
-    monkeypatch.setattr(
-        queue, "enqueue", lambda experiment: fake.calls.append(f"enqueue {experiment.mark}")
-    )
-    monkeypatch.setattr(queue, "abandon", fake.abandon)
-    monkeypatch.setattr(queue, "start", lambda jobs: fake.calls.append(f"start {jobs}"))
-    monkeypatch.setattr(watch.time, "monotonic", lambda: fake.now)
-    return fake
+def fake() -> FakeQueue:
+    return FakeQueue()
 
 
 @pytest.fixture
-def session(tmp_path, monkeypatch) -> Watch:
-    """Of one experiment, in a workspace of three files."""
+def session(tmp_path, monkeypatch, fake) -> Watch:
+    """The watch of one experiment, in a workspace of three files."""
     monkeypatch.chdir(tmp_path)
     for name in ("code.py", "params.yaml", "dvc.yaml"):
         Path(name).write_text("1\n")
-    return Watch([ONE], Workspace(PIPELINE))
+    return Watch([ONE], Workspace(PIPELINE), fake, fake.clock)
 
 
 def test_seconds_run_from_the_first_look_that_sees_it_at_work(fake, session):
@@ -61,24 +72,26 @@ def test_seconds_run_from_the_first_look_that_sees_it_at_work(fake, session):
     fake.set("Running", alive=True)
     fake.now = 10
     assert session.look() == [ONE.name]
-    fake.there, fake.now = {ONE.mark: "ref"}, 52
+    fake.results = {ONE.fingerprint: "ref"}
+    fake.now = 52
     session.look()
-    assert session.ended == {ONE.mark: Outcome(failed=False, seconds=42)}
+    assert session.ended == {ONE.fingerprint: Outcome(failed=False, seconds=42)}
 
 
 def test_seconds_of_what_ran_before_the_first_look_are_unknown(fake, session):
     fake.set("Running", alive=True)
     session.look(first=True)
-    fake.there, fake.now = {ONE.mark: "ref"}, 52
+    fake.results = {ONE.fingerprint: "ref"}
+    fake.now = 52
     session.look()
-    assert session.ended[ONE.mark].seconds is None
+    assert session.ended[ONE.fingerprint].seconds is None
 
 
 @pytest.mark.parametrize("status", ["Failed", "Success"])
 def test_what_left_the_queue_without_a_result_has_failed(fake, session, status, capsys):
     fake.set(status)
     session.look()
-    assert session.ended[ONE.mark].failed
+    assert session.ended[ONE.fingerprint].failed
     assert "table-row-aaaaaaaa failed; the end of its log:\nit broke" in capsys.readouterr().out
 
 
@@ -87,15 +100,15 @@ def test_one_that_met_another_at_work_is_queued_again(fake, session):
     fake.log = f"synthesize: another run of synthesize {BUSY}, or end it first"
     session.look()
     assert fake.calls == ["enqueue aaaaaaaa"]
-    assert session.waiting == {ONE.mark: ONE}
+    assert session.waiting == {ONE.fingerprint: ONE}
 
 
 def test_the_stages_say_so_when_they_meet_another_at_work(tmp_path, monkeypatch):
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     with (
-        work_folder("train", "mark"),
+        work_folder("train", "key"),
         pytest.raises(BadInput, match=BUSY),
-        work_folder("train", "mark"),
+        work_folder("train", "key"),
     ):
         pass
 
@@ -123,22 +136,22 @@ def test_what_was_seen_without_a_process_only_now_is_left_alone(fake, session):
 
 
 def test_a_submission_that_takes_long_is_no_stall(fake, session, monkeypatch):
+    """An older worker takes the experiment up at once, and has no process yet."""
+
     def enqueue(experiment: Experiment) -> None:
         fake.calls.append("enqueue")
         fake.now += 2 * STALLED
-        fake.set(
-            "Running", alive=False
-        )  # an older worker takes it up at once, and has no process yet
+        fake.set("Running", alive=False)
 
-    steps = iter(
-        [
-            lambda: None,
-            lambda: fake.set("Running", alive=True),
-            lambda: fake.there.update({ONE.mark: "ref"}),
-        ]
-    )
-    monkeypatch.setattr(queue, "enqueue", enqueue)
-    monkeypatch.setattr(watch.time, "sleep", lambda seconds: next(steps)())
+    steps = [
+        lambda: None,
+        lambda: fake.set("Running", alive=True),
+        lambda: fake.results.update({ONE.fingerprint: "ref"}),
+    ]
+    turns = iter(steps)
+    fake.enqueue = enqueue
+    monkeypatch.setattr(watch.time, "sleep", lambda seconds: next(turns)())
+
     watch.run(session, jobs=1)
     assert fake.calls == ["enqueue", "start 1"]
 

@@ -1,4 +1,4 @@
-"""Which changes in the workspace an experiment must not take along, in a git repository of its own."""
+"""A workspace's files must be the commit's, and must not change while experiments are queued."""
 
 import subprocess
 from pathlib import Path

@@ -11,7 +11,7 @@ from dvc.utils.hydra import apply_overrides
 from experiments.run import announce, jobs
 from experiments.running import queue
 from experiments.running.overrides import overrides
-from experiments.running.plans import marks, plan, serving, spent
+from experiments.running.plans import find_serving, fingerprints_of, plan, spent
 from experiments.running.queue import Entry
 from experiments.running.results import (
     Record,
@@ -113,7 +113,7 @@ def test_rows_with_equal_parameters_share_an_experiment():
     assert (
         len(experiments) == 4
     )  # baseline, CutMix, Mixup and both Diff-Mix; Real-filtering; Real-guidance; DA-Fusion
-    assert experiments[0].name == f"table1-baseline-{experiments[0].mark}"
+    assert experiments[0].name == f"table1-baseline-{experiments[0].fingerprint}"
     assert "arms.synthetic.diffmix.p=0.1" in experiments[0].overrides
 
 
@@ -130,8 +130,8 @@ def test_an_experiment_with_more_targets_serves_a_row_that_needs_fewer():
     )
     (experiment,) = plan([more, fewer], needed_stages(), PRESET)
     assert experiment.targets == ("assess", "evaluate")
-    assert serving(fewer, needed_stages(), {experiment.mark}) == experiment.mark
-    assert serving(more, needed_stages(), marks(fewer, needed_stages())[:1]) is None
+    assert find_serving(fewer, needed_stages(), {experiment.fingerprint}) == experiment.fingerprint
+    assert find_serving(more, needed_stages(), fingerprints_of(fewer, needed_stages())[:1]) is None
 
 
 @pytest.mark.parametrize(
@@ -212,9 +212,10 @@ def test_a_table_without_experiments_says_missing_and_shows_the_papers_numbers()
 
 def test_a_row_recorded_earlier_stands_where_its_experiment_is_absent(tmp_path):
     table, case = read_table("table5"), case_of("table5", "5-shot Diff-Mix TI")
-    own = marks(case, needed_stages())[0]
+    own = fingerprints_of(case, needed_stages())[0]
     measured = {
         "measured": {"accuracy": {"value": 50.0}},
+        "commit": "abc1234",
         "experiment": "x",
         "fingerprint": own,
         "seconds": 1.0,
@@ -229,21 +230,25 @@ def test_a_row_recorded_earlier_stands_where_its_experiment_is_absent(tmp_path):
 def test_a_record_of_another_arm_does_not_serve_a_row():
     one = case_of("table1", "Diff-Mix")
     other = case_of("table1", "CutMix")  # of the same experiment
-    earlier: dict[str, dict[str, Record]] = {marks(one, needed_stages())[0]: {one.arm: {}}}
+    earlier: dict[str, dict[str, Record]] = {
+        fingerprints_of(one, needed_stages())[0]: {one.arm: {}}
+    }
     assert lacking([one, other], needed_stages(), {}, earlier) == [other]
     assert lacking([one, other], needed_stages(), dict.fromkeys(earlier, "ref"), earlier) == []
 
 
 def test_minutes_are_those_of_the_experiments_not_of_the_rows():
     chosen = cases("table1", PRESET)
-    first, second, *_ = [experiment.mark for experiment in plan(chosen, needed_stages(), PRESET)]
+    first, second, *_ = [
+        experiment.fingerprint for experiment in plan(chosen, needed_stages(), PRESET)
+    ]
     cost = spent(chosen, needed_stages(), {first: 90.0, second: 60.0, "another0": 600.0})
     assert str(cost) == "4 experiments (of which 2 have no time), 2.5 min in all"
 
 
 def test_what_waits_in_the_queue_before_the_rows_is_told(monkeypatch, capsys):
     chosen = cases("table1", PRESET)
-    own, *_ = [experiment.mark for experiment in plan(chosen, needed_stages(), PRESET)]
+    own, *_ = [experiment.fingerprint for experiment in plan(chosen, needed_stages(), PRESET)]
     states = {own: "Queued", "aaaaaaaa": "Queued", "bbbbbbbb": "Failed"}
     monkeypatch.setattr(
         queue, "entries", lambda: {mark: Entry("", state, False) for mark, state in states.items()}
