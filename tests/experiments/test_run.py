@@ -132,6 +132,7 @@ def test_the_plan_is_printed_and_nothing_runs(dry):
 
 def test_rows_are_measured_at_their_experiments(project, first):
     rows = table(project, "one")
+
     assert [
         rows[name]["measured"]["top-1"]["value"] for name in ("baseline", "Diff-Mix", "more")
     ] == [25.0, 50.0, 75.0]
@@ -154,7 +155,9 @@ def test_what_is_there_is_not_run_again(project, first):
 
 def test_an_interrupted_call_goes_on_and_shares_what_another_table_ran(project, interrupted):
     assert interrupted == "2 rows, 2 experiments: 1 are there, 1 to run\n"
+
     rows = table(project, "two")
+
     assert rows["slow"]["measured"]["faithfulness"] == {"value": 62.5}
     assert rows["again"]["experiment"] == table(project, "one")["Diff-Mix"]["experiment"]
     assert sum(name.startswith("two-slow") for name in refs(project)) == 1
@@ -166,6 +169,7 @@ def test_columns_of_a_target_that_a_row_did_not_run_stay_empty(project, interrup
 
 def test_claims_are_measured_across_experiments(claims):
     found = claims["claims"]
+
     assert [part["difference"][0] for part in found["a"]["parts"]] == [
         50.0,
         37.5,
@@ -184,6 +188,7 @@ def test_a_change_that_no_result_depends_on_is_not_refused(project, first):
     """And the experiments' minutes are told at the end."""
     with changed(project / ".gitignore"):
         output = run(project, "one", "broken", status=1)
+
     assert "stopped on purpose" in output
     assert "1 experiments (of which 1 have no time), 0 min in all" in output
 
@@ -193,6 +198,7 @@ def test_a_fresh_clone_has_the_recorded_rows_and_claims(project, claims, tmp_pat
     call(project, "git", "commit", "-qm", "results")
     call(tmp_path, "git", "clone", "-q", str(project), "clone")
     clone = tmp_path / "clone"
+
     assert refs(clone) == []
     assert "1 to run\n  one-broken" in run(clone, "one", "--dry")
     assert "0 to run" in run(clone, "claims")

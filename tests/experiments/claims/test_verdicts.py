@@ -52,6 +52,7 @@ def test_every_row_of_the_claims_is_a_row_of_a_table():
     claims = read_claims()
     found = find_cases(claims, read_preset("toybirds"))
     parts = [part for claim in claims.claims.values() for part in claim.parts]
+
     assert set(found) == {row for part in parts for row in rows_of(part)}
 
 
@@ -101,16 +102,19 @@ def commit_of(content: dict) -> str | None:
 def test_a_part_without_its_experiments_is_missing_and_needed():
     book = open_book(GAMMA, {})
     content = book.content({})
+
     assert verdict_of(content) == "missing"
     assert commit_of(content) is None
 
     rows = [row.name for row in book.lacking({})]
+
     assert rows == ["5-shot s=0.5 gamma=0.5", "5-shot s=0.5 gamma=1.0"]
 
 
 def test_a_part_that_was_found_earlier_stands_without_its_experiments():
     book = open_book(GAMMA, found_earlier(GAMMA, [3.0, 1.0, 5.0]))
     content = book.content({})
+
     assert verdict_of(content) == "holds"
     assert commit_of(content) == "0badcafe"
     assert book.lacking({}) == []
@@ -132,11 +136,13 @@ def test_what_the_dataset_cannot_measure_is_said_and_remembered(monkeypatch):
     book = open_book(FILTERED, {})
     monkeypatch.setattr(module, "open_run", lambda ref: Photographs())
     content = book.content(dict.fromkeys(fingerprints_of(book.cases[FILTERED.row], STAGES), "ref"))
+
     assert verdict_of(content) == "not measurable"
     assert content["claims"]["a"]["parts"][0]["difference"] is None
     assert commit_of(content) == current_commit()
 
     again = open_book(FILTERED, content)
+
     assert again.lacking({}) == []
     assert again.content({}) == content
 
@@ -145,6 +151,7 @@ def test_a_misspelt_column_of_the_images_still_raises(monkeypatch):
     part = FILTERED.model_copy(update={"column": "faithfull"})
     book = open_book(part, {})
     monkeypatch.setattr(module, "open_run", lambda ref: Photographs())
+
     with pytest.raises(BadInput, match="'faithfull' of the images is none of"):
         book.content(dict.fromkeys(fingerprints_of(book.cases[part.row], STAGES), "ref"))
 
@@ -160,9 +167,11 @@ def test_a_part_stands_when_a_stage_changes_that_it_does_not_read():
     changed = STAGES | {"assess": STAGES["assess"] | {"cmd": "assess anew"}}
     one = ClaimBook(one_claim(part), PRESET, STAGES, {})
     other = ClaimBook(one_claim(part), PRESET, changed, {})
+
     assert one.fingerprint(part) == other.fingerprint(part)
 
     images = part.model_copy(update={"measure": "images.faithful"})
+
     assert one.fingerprint(images) != other.fingerprint(images)
 
 
@@ -173,6 +182,7 @@ def test_an_experiment_serves_a_part_with_its_target_alone_or_with_both(targets)
     finished = [
         fingerprints_of(row._replace(targets=targets), STAGES)[0] for row in book.cases.values()
     ]
+
     assert book.lacking(finished) == []
 
 
@@ -180,6 +190,7 @@ def test_an_experiment_without_the_parts_target_does_not_serve_it():
     book = open_book(FILTERED, {})
     rows = [row._replace(targets=("evaluate",)) for row in book.cases.values()]
     finished = [fingerprints_of(row, STAGES)[0] for row in rows]
+
     assert [row.name for row in book.lacking(finished)] == ["Diff-Mix"]
 
 
@@ -206,9 +217,11 @@ SPENT = Spent(2, 1.5, 1)
 def test_the_page_names_the_rows_the_difference_the_verdict_and_the_commit():
     content = open_book(GAMMA, found_earlier(GAMMA, [3.0, 1.0, 5.0])).content({})
     page = render(content, "toybirds", 3, SPENT)
+
     assert "| a | it helps | Sec. 0 | holds |" in page
 
     rows = "table6/5-shot s=0.5 gamma=0.5 > table6/5-shot s=0.5 gamma=1.0"
+
     assert f"| a | {rows} | top1 | +3 [1, 5] | holds |" in page
     assert "(of `not worse`: above -2)" in page
     assert "Verdicts on 1 claim: holds 1. Made by the code of commit 0badcafe." in page
@@ -222,4 +235,5 @@ def test_the_page_names_each_commit_with_what_it_made():
     page = render(content, "toybirds", 3, SPENT)
 
     shares = "0badcafe (2 of 3 comparisons), c0ffee (1 of 3 comparisons)"
+
     assert f"Made by the code of commits {shares}." in page

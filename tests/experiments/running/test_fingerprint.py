@@ -91,6 +91,7 @@ def test_a_fingerprint_does_not_change_with_order_or_descriptions(code):
     stages = {name: STAGES[name] | {"desc": name} for name in reversed(STAGES)}
     stages["check"]["deps"] = list(reversed(stages["check"]["deps"]))
     stages["train"] = stages["train"] | {"params": list(reversed(STAGES["train"]["params"]))}
+
     assert fingerprint_of(code, PARAMS) == fingerprint_of(
         code, dict(reversed(PARAMS.items())), stages
     )
@@ -105,6 +106,7 @@ def test_a_fingerprint_does_not_change_with_what_comes_after_the_target(code):
 def test_the_files_of_the_real_pipeline_are_code_and_the_base_but_no_stages_output():
     stages = read_stages(ROOT / "dvc.yaml")
     files = {str(path) for path in sources(needed(stages, ["evaluate", "assess"]), stages, ROOT)}
+
     assert {"stages/train.py", "stages/assess.py", "data/base/toybirds/clip/config.json"} <= files
     assert not [file for file in files if not file.startswith(("stages/", "data/base/"))]
     assert "stages/report.py" not in files

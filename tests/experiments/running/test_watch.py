@@ -71,10 +71,13 @@ def test_seconds_run_from_the_first_look_that_sees_it_at_work(fake, session):
     session.look(first=True)
     fake.set("Running", alive=True)
     fake.now = 10
+
     assert session.look() == [ONE.name]
+
     fake.results = {ONE.fingerprint: "ref"}
     fake.now = 52
     session.look()
+
     assert session.ended == {ONE.fingerprint: Outcome(failed=False, seconds=42)}
 
 
@@ -84,6 +87,7 @@ def test_seconds_of_what_ran_before_the_first_look_are_unknown(fake, session):
     fake.results = {ONE.fingerprint: "ref"}
     fake.now = 52
     session.look()
+
     assert session.ended[ONE.fingerprint].seconds is None
 
 
@@ -91,6 +95,7 @@ def test_seconds_of_what_ran_before_the_first_look_are_unknown(fake, session):
 def test_what_left_the_queue_without_a_result_has_failed(fake, session, status, capsys):
     fake.set(status)
     session.look()
+
     assert session.ended[ONE.fingerprint].failed
     assert "table-row-aaaaaaaa failed; the end of its log:\nit broke" in capsys.readouterr().out
 
@@ -99,6 +104,7 @@ def test_one_that_met_another_at_work_is_queued_again(fake, session):
     fake.set("Failed")
     fake.log = f"synthesize: another run of synthesize {BUSY}, or end it first"
     session.look()
+
     assert fake.calls == ["enqueue aaaaaaaa"]
     assert session.waiting == {ONE.fingerprint: ONE}
 
@@ -119,8 +125,11 @@ def test_what_a_dead_worker_left_is_queued_again(fake, session):
     session.look()
     fake.now = STALLED + 1
     session.look()
+
     assert session.is_stalled()
+
     session.recover(jobs=2)
+
     assert fake.calls == ["start 2", "abandon", "enqueue aaaaaaaa", "start 2"]
     assert not session.is_stalled()
 
@@ -132,6 +141,7 @@ def test_what_was_seen_without_a_process_only_now_is_left_alone(fake, session):
     fake.set("Running", alive=False)
     session.look()
     session.recover(jobs=1)
+
     assert fake.calls == ["start 1", "start 1"]
 
 
@@ -153,14 +163,17 @@ def test_a_submission_that_takes_long_is_no_stall(fake, session, monkeypatch):
     monkeypatch.setattr(watch.time, "sleep", lambda seconds: next(turns)())
 
     watch.run(session, jobs=1)
+
     assert fake.calls == ["enqueue", "start 1"]
 
 
 @pytest.mark.parametrize("name", ["code.py", "params.yaml", "dvc.yaml"])
 def test_a_file_that_changed_since_the_call_began_is_not_taken_along(fake, session, name):
     Path(name).write_text("2, and longer\n")
+
     with pytest.raises(BadInput, match=f"{name}: has changed since this call began; commit it"):
         session.submit()
+
     assert fake.calls == []
 
 
@@ -168,6 +181,7 @@ def test_nor_where_one_is_queued_again(fake, session):
     fake.set("Failed")
     fake.log = BUSY
     Path("code.py").write_text("2, and longer\n")
+
     with pytest.raises(BadInput, match=r"code\.py: has changed"):
         session.look()
 
@@ -179,6 +193,7 @@ def test_only_a_process_of_dvcs_is_an_experiments(words, alive, monkeypatch):
     monkeypatch.setattr(
         queue.psutil, "Process", lambda number: SimpleNamespace(cmdline=lambda: words)
     )
+
     assert queue.is_process(1) is alive
 
 
@@ -193,6 +208,7 @@ def test_work_in_progress_is_not_stalled(fake, session):
     fake.set("Running", alive=True)
     fake.now = STALLED + 1
     session.look()
+
     assert not session.is_stalled()
 
 

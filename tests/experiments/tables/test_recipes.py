@@ -17,6 +17,7 @@ from experiments.running.results import (
     Record,
     find,
     lacking,
+    name_code,
     record,
     recorded,
     render,
@@ -65,6 +66,7 @@ def test_overrides_turn_one_file_into_the_other_by_dvcs_own_hand(tmp_path):
     path = tmp_path / "params.yaml"
     path.write_text(yaml.safe_dump(BEFORE))
     apply_overrides(path, list(overrides(BEFORE, AFTER)))
+
     assert yaml.safe_load(path.read_text()) == AFTER
 
 
@@ -105,11 +107,13 @@ def test_a_table_adds_an_arm_and_leaves_the_presets_own_as_it_is():
         for preset in (PRESET, own)
         for case in cases("table1", preset, ["Mixup"])
     ]
+
     assert probabilities == [0.5, 0.3]
 
 
 def test_rows_with_equal_parameters_share_an_experiment():
     experiments = plan(cases("table1", PRESET), needed_stages(), PRESET)
+
     assert (
         len(experiments) == 4
     )  # baseline, CutMix, Mixup and both Diff-Mix; Real-filtering; Real-guidance; DA-Fusion
@@ -129,6 +133,7 @@ def test_an_experiment_with_more_targets_serves_a_row_that_needs_fewer():
         case_of("beyond", "12 steps")._replace(targets=("evaluate",)),
     )
     (experiment,) = plan([more, fewer], needed_stages(), PRESET)
+
     assert experiment.targets == ("assess", "evaluate")
     assert find_serving(fewer, needed_stages(), {experiment.fingerprint}) == experiment.fingerprint
     assert find_serving(more, needed_stages(), fingerprints_of(fewer, needed_stages())[:1]) is None
@@ -183,6 +188,7 @@ def test_a_mistake_in_a_file_is_named(changes, message, monkeypatch):
     }
     table = parse(Table, tree | {"rows": [{"name": "a"}]} | changes, "t")
     monkeypatch.setattr("experiments.tables.recipes.read_table", lambda name: table)
+
     with pytest.raises(BadInput, match=message):
         cases("t", PRESET)
 
@@ -199,6 +205,7 @@ def test_a_number_comes_with_what_stands_beside_it():
         "arms": {"a": {"top1": 70.5, "top1_std": 1.5}},
         "gain": {"a": {"top1": 2.0, "top1_ci": [1.0, 3.0]}},
     }
+
     assert find(metrics, "arms.a.top1") == {"value": 70.5, "deviation": 1.5}
     assert find(metrics, "gain.a.top1") == {"value": 2.0, "interval": [1.0, 3.0]}
     assert find(metrics, "gain.baseline.top1") is None
@@ -223,6 +230,7 @@ def test_a_row_recorded_earlier_stands_where_its_experiment_is_absent(tmp_path):
     path = tmp_path / "table5.json"
     path.write_text(json.dumps({"columns": table.columns, "rows": [measured | {"arm": "diffmix"}]}))
     row = record(case, table.columns, needed_stages(), {}, recorded(path, table.columns), {})
+
     assert row == measured | {"name": case.name, "arm": "diffmix", "paper": case.paper}
     assert recorded(path, {"other": "evaluate arms"}) == {}
 
@@ -233,6 +241,7 @@ def test_a_record_of_another_arm_does_not_serve_a_row():
     earlier: dict[str, dict[str, Record]] = {
         fingerprints_of(one, needed_stages())[0]: {one.arm: {}}
     }
+
     assert lacking([one, other], needed_stages(), {}, earlier) == [other]
     assert lacking([one, other], needed_stages(), dict.fromkeys(earlier, "ref"), earlier) == []
 
@@ -243,6 +252,7 @@ def test_minutes_are_those_of_the_experiments_not_of_the_rows():
         experiment.fingerprint for experiment in plan(chosen, needed_stages(), PRESET)
     ]
     cost = spent(chosen, needed_stages(), {first: 90.0, second: 60.0, "another0": 600.0})
+
     assert str(cost) == "4 experiments (of which 2 have no time), 2.5 min in all"
 
 
@@ -254,6 +264,7 @@ def test_what_waits_in_the_queue_before_the_rows_is_told(monkeypatch, capsys):
         queue, "entries", lambda: {mark: Entry("", state, False) for mark, state in states.items()}
     )
     announce(chosen, chosen, needed_stages())
+
     assert (
         "1 others wait in DVC's queue before these; `dvc queue remove --queued`"
         in capsys.readouterr().out
@@ -270,3 +281,10 @@ def test_a_number_of_jobs_that_is_none_is_refused(text, monkeypatch):
     monkeypatch.setenv("JOBS", text)
     with pytest.raises(BadInput, match=r"JOBS: .* is not a number of at least 1"):
         jobs()
+
+
+def test_a_page_names_the_code_that_made_its_rows():
+    assert name_code([{"commit": "abc"}, {"commit": None}]) == "Made by the code of commit abc."
+    assert name_code([{"commit": "abc"}, {"commit": "abc"}, {"commit": "def"}]) == (
+        "Rows made by the code of several commits: 2 by that of abc, 1 by that of def."
+    )
