@@ -42,6 +42,7 @@ WHOLE = ("claims", "table11")  # have no rows of their own
 
 
 def jobs() -> int:
+    """Experiments at a time; raises BadInput where JOBS is no such number."""
     text = os.environ.get("JOBS", "1")
     if not text.isdecimal() or int(text) < 1:
         raise BadInput(f"JOBS: {text!r} is not a number of at least 1; unset it for 1")
@@ -75,7 +76,8 @@ def announce(chosen: list[Case], unserved: list[Case], stages: Stages) -> list[E
 
 def count_others(experiments: list[Experiment]) -> int:
     """What waits in the queue, which goes by age, and is not among them."""
-    waiting = {own for own, entry in queue.entries().items() if entry.status == "Queued"}
+    entries = queue.entries()
+    waiting = {fingerprint for fingerprint in entries if entries[fingerprint].status == "Queued"}
     return len(waiting - {experiment.fingerprint for experiment in experiments})
 
 
@@ -105,9 +107,10 @@ def perform(experiments: list[Experiment], workspace: Workspace, preset: str) ->
 
 
 def keep_seconds(session: Watch, path: Path) -> None:
+    """Add the seconds of those that have ended well to the file."""
     done = {
-        own: outcome.seconds
-        for own, outcome in session.ended.items()
+        fingerprint: outcome.seconds
+        for fingerprint, outcome in session.ended.items()
         if outcome.seconds and not outcome.failed
     }
     write_json(path, read_json(path) | done)

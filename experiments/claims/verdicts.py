@@ -106,11 +106,11 @@ def read_findings(earlier: Tree) -> dict[str, Finding]:
     findings = {}
     for claim in earlier.get("claims", {}).values():
         for part in claim["parts"]:
+            own = part.get("fingerprint", "")
             if part["difference"]:
-                result = Gain(*part["difference"])
-                findings[part["fingerprint"]] = Finding(result, part["commit"])
+                findings[own] = Finding(Gain(*part["difference"]), part.get("commit"))
             elif part["verdict"] == "not measurable":
-                findings[part["fingerprint"]] = Finding("not measurable", part["commit"])
+                findings[own] = Finding("not measurable", part.get("commit"))
 
     return findings
 

@@ -24,7 +24,8 @@ def fingerprints_of(case: Case, stages: Stages) -> list[str]:
 
 def find_serving(case: Case, stages: Stages, finished: Collection[str]) -> str | None:
     """The fingerprint of a finished experiment that serves the row."""
-    return next((own for own in fingerprints_of(case, stages) if own in finished), None)
+    serving = [key for key in fingerprints_of(case, stages) if key in finished]
+    return serving[0] if serving else None
 
 
 def plan(cases: list[Case], stages: Stages, workspace: Tree) -> list[Experiment]:
@@ -50,9 +51,10 @@ def merge(cases: list[Case]) -> list[Case]:
 
 def plan_one(case: Case, stages: Stages, workspace: Tree) -> Experiment:
     """The row's own experiment; its name ends with its fingerprint."""
-    own = fingerprint(stages, case.targets, case.params)
-    name = f"{slug(case.table)}-{slug(case.name)}-{own}"
-    return Experiment(name, own, case.targets, tuple(overrides(workspace, case.params)))
+    key = fingerprint(stages, case.targets, case.params)
+    name = f"{slug(case.table)}-{slug(case.name)}-{key}"
+    changes = tuple(overrides(workspace, case.params))
+    return Experiment(name, key, case.targets, changes)
 
 
 def slug(text: str) -> str:
@@ -75,5 +77,6 @@ class Spent(NamedTuple):
 def spent(cases: list[Case], stages: Stages, seconds: dict[str, float]) -> Spent:
     """`seconds` holds the experiments' times by fingerprint."""
     serving = [find_serving(case, stages, seconds) for case in merge(cases)]
-    known = [seconds[own] for own in serving if own is not None]
+    known = [seconds[key] for key in serving if key is not None]
+
     return Spent(len(serving), round(sum(known) / 60, 1), len(serving) - len(known))

@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from experiments.commands import current_commit, git
+from experiments.commands import git
 from experiments.markdown import markdown_table
 from experiments.running.fingerprint import Stages
 from experiments.running.plans import find_serving, fingerprints_of
@@ -19,6 +19,7 @@ from stages.shared.paths import METRICS
 
 FOLDER = METRICS / "paper"
 DEFAULT_PRESET = "toybirds"  # whose results lie in FOLDER itself
+COMMIT_DIGITS = 7
 MEASURED = ("measured", "experiment", "fingerprint", "seconds", "commit")
 Record = dict[str, Any]
 Records = dict[str, dict[str, Record]]  # of an earlier table, by fingerprint and arm
@@ -96,9 +97,9 @@ def find(metrics: Any, path: str) -> Value | None:
         return None
 
     value = {"value": metrics[leaf]}
-    if f"{leaf}_ci" in metrics:
+    if metrics.get(f"{leaf}_ci") is not None:
         value["interval"] = metrics[f"{leaf}_ci"]
-    if f"{leaf}_std" in metrics:
+    if metrics.get(f"{leaf}_std") is not None:
         value["deviation"] = metrics[f"{leaf}_std"]
     return value
 
@@ -120,13 +121,13 @@ def record(
 
     own = find_serving(case, stages, finished)
     if own is not None:
-        known = own_records.get(own, {})
+        *_, first, rest, name = finished[own].split("/")  # the commit that it was run at, its name
         return row | {
             "measured": read_values(case, columns, finished[own]),
-            "experiment": finished[own].split("/")[-1],
+            "experiment": name,
             "fingerprint": own,
             "seconds": seconds.get(own),
-            "commit": known.get("commit") or current_commit(),
+            "commit": (first + rest)[:COMMIT_DIGITS],
         }
 
     own = find_serving(case, stages, own_records)

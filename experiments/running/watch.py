@@ -55,16 +55,16 @@ class Watch:
         self.waiting = {experiment.fingerprint: experiment for experiment in experiments}
         self.ended: dict[str, Outcome] = {}
         self._begun: dict[str, float | None] = {}  # None: unknown
-        self._dead: dict[str, float] = {}  # since when it runs, as DVC says, without a process
+        self._dead: dict[str, float] = {}  # when it was first seen running without a process
         self._moved = math.inf  # no worker was started yet
 
     def submit(self) -> None:
         """Queue what is not finished, and neither waits nor runs."""
         entries = self.queue.entries()
         known = set(self.queue.finished())
-        known |= {own for own, entry in entries.items() if entry.status in ("Queued", "Running")}
+        known |= {key for key, entry in entries.items() if entry.status in ("Queued", "Running")}
 
-        lacking = [experiment for own, experiment in self.waiting.items() if own not in known]
+        lacking = [experiment for key, experiment in self.waiting.items() if key not in known]
         for experiment in tqdm(lacking, desc="queue", unit="experiment"):
             self._enqueue(experiment)
 
@@ -84,43 +84,43 @@ class Watch:
         """
         entries = self.queue.entries()
         now = self.clock()
-        finished = (
-            self.queue.finished()
-        )  # after the entries: a run that ends between the two is here
+        # Asked after the entries, so that what ends between the two does not count as failed.
+        finished = self.queue.finished()
 
-        working = [own for own in self.waiting if own in entries and entries[own].alive]
-        for own in working:
-            self._begun.setdefault(own, None if first else now)
-        dead = [own for own in self.waiting if is_dead(entries.get(own))]
-        self._dead = {own: self._dead.get(own, now) for own in dead}
+        working = [key for key in self.waiting if key in entries and entries[key].alive]
+        for fingerprint in working:
+            self._begun.setdefault(fingerprint, None if first else now)
+        dead = [key for key in self.waiting if is_dead(entries.get(key))]
+        self._dead = {key: self._dead.get(key, now) for key in dead}
 
-        over = [own for own in self.waiting if has_ended(own, entries, finished)]
-        for own in over:
-            if own in finished:
-                self._end(own, failed=False, now=now)
+        over = [key for key in self.waiting if has_ended(key, entries, finished)]
+        for fingerprint in over:
+            if fingerprint in finished:
+                self._end(fingerprint, failed=False, now=now)
             else:
-                self._fail(own, entries[own], now)
+                self._fail(fingerprint, entries[fingerprint], now)
 
         if working or over:
             self._moved = now
-        return [self.waiting[own].name for own in working if own in self.waiting]
+        return [self.waiting[key].name for key in working if key in self.waiting]
 
-    def _end(self, own: str, failed: bool, now: float) -> None:
-        begun = self._begun.get(own)
-        self.ended[own] = Outcome(failed, None if begun is None else round(now - begun, 1))
-        del self.waiting[own]
+    def _end(self, fingerprint: str, failed: bool, now: float) -> None:
+        begun = self._begun.get(fingerprint)
+        seconds = None if begun is None else round(now - begun, 1)
+        self.ended[fingerprint] = Outcome(failed, seconds)
+        del self.waiting[fingerprint]
 
-    def _fail(self, own: str, entry: Entry, now: float) -> None:
+    def _fail(self, fingerprint: str, entry: Entry, now: float) -> None:
         """Show the end of the log; one that only met another run of a stage waits once more."""
         log = self.queue.log_tail(entry)
-        experiment = self.waiting[own]
+        experiment = self.waiting[fingerprint]
         if BUSY in log:
-            self._begun.pop(own, None)
+            self._begun.pop(fingerprint, None)
             self._enqueue(experiment)
             return
 
         tqdm.write(f"{experiment.name} failed; the end of its log:\n{log}")
-        self._end(own, failed=True, now=now)
+        self._end(fingerprint, failed=True, now=now)
 
     def is_stalled(self) -> bool:
         return bool(self.waiting) and self.clock() - self._moved > STALLED
@@ -131,10 +131,10 @@ class Watch:
         One look does not tell a dead one: a worker that has just begun has no process yet.
         """
         now = self.clock()
-        for own, entry in self.queue.entries().items():
-            if is_dead(entry) and now - self._dead.get(own, now) >= STALLED:
+        for fingerprint, entry in self.queue.entries().items():
+            if is_dead(entry) and now - self._dead.get(fingerprint, now) >= STALLED:
                 self.queue.abandon(entry)
-                self._begun.pop(own, None)
+                self._begun.pop(fingerprint, None)
 
         self.submit()
         self.start(jobs)
@@ -144,13 +144,14 @@ def is_dead(entry: Entry | None) -> bool:
     return entry is not None and entry.status == "Running" and not entry.alive
 
 
-def has_ended(own: str, entries: dict[str, Entry], finished: dict[str, str]) -> bool:
+def has_ended(fingerprint: str, entries: dict[str, Entry], finished: dict[str, str]) -> bool:
     """Success without a result counts, as a failure: DVC could not collect it."""
-    left = own in entries and entries[own].status in ("Failed", "Success")
-    return left or own in finished
+    entry = entries.get(fingerprint)
+    left = entry is not None and entry.status in ("Failed", "Success")
+    return left or fingerprint in finished
 
 
-def run(watch: Watch, jobs: int) -> None:
+def run(watch: Watch, jobs: int, sleep: Callable[[float], None] = time.sleep) -> None:
     """Queue the experiments, start workers, and wait for the end of all."""
     watch.submit()
     watch.look(first=True)
@@ -159,7 +160,7 @@ def run(watch: Watch, jobs: int) -> None:
     total = len(watch.waiting) + len(watch.ended)
     with tqdm(total=total, desc="run", unit="experiment", smoothing=0) as bar:
         while watch.waiting:
-            time.sleep(POLL)
+            sleep(POLL)
             bar.set_postfix_str(", ".join(watch.look()))
             bar.update(len(watch.ended) - bar.n)
             if watch.is_stalled():

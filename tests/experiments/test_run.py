@@ -138,6 +138,7 @@ def test_rows_are_measured_at_their_experiments(project, first):
     ] == [25.0, 50.0, 75.0]
     assert rows["more"]["measured"]["gain"] == {"value": 50.0, "interval": [1, 2]}
     assert rows["baseline"]["experiment"] == rows["Diff-Mix"]["experiment"]
+    assert rows["more"]["commit"] == call(project, "git", "rev-parse", "HEAD")[:7]
 
 
 def test_a_failed_row_shows_its_log_and_is_missing_while_the_others_go_on(project, first):

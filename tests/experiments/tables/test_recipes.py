@@ -261,7 +261,7 @@ def test_what_waits_in_the_queue_before_the_rows_is_told(monkeypatch, capsys):
     own, *_ = [experiment.fingerprint for experiment in plan(chosen, needed_stages(), PRESET)]
     states = {own: "Queued", "aaaaaaaa": "Queued", "bbbbbbbb": "Failed"}
     monkeypatch.setattr(
-        queue, "entries", lambda: {mark: Entry("", state, False) for mark, state in states.items()}
+        queue, "entries", lambda: {name: Entry("", state, False) for name, state in states.items()}
     )
     announce(chosen, chosen, needed_stages())
 
