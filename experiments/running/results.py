@@ -49,7 +49,7 @@ def recorded(path: Path, columns: dict[str, str]) -> Records:
 
 def records_of(earlier: Records, arm: str) -> dict[str, Record]:
     """What is recorded of an arm, by fingerprint."""
-    return {own: rows[arm] for own, rows in earlier.items() if arm in rows}
+    return {key: rows[arm] for key, rows in earlier.items() if arm in rows}
 
 
 def lacking(
@@ -117,22 +117,24 @@ def record(
     Its commit is the one whose code measured it.
     """
     row: Record = {"name": case.name, "arm": case.arm, "paper": case.paper}
-    own_records = records_of(earlier, case.arm)
+    records = records_of(earlier, case.arm)
 
-    own = find_serving(case, stages, finished)
-    if own is not None:
-        *_, first, rest, name = finished[own].split("/")  # the commit that it was run at, its name
+    fingerprint = find_serving(case, stages, finished)
+    if fingerprint is not None:
+        ref = finished[fingerprint]
+        # refs/exps/<2 digits>/<38 digits>/<name>: the digits are the commit that it was run at
+        *_, first, rest, name = ref.split("/")
         return row | {
-            "measured": read_values(case, columns, finished[own]),
+            "measured": read_values(case, columns, ref),
             "experiment": name,
-            "fingerprint": own,
-            "seconds": seconds.get(own),
+            "fingerprint": fingerprint,
+            "seconds": seconds.get(fingerprint),
             "commit": (first + rest)[:COMMIT_DIGITS],
         }
 
-    own = find_serving(case, stages, own_records)
-    if own is not None:
-        return row | {name: own_records[own].get(name) for name in MEASURED}
+    fingerprint = find_serving(case, stages, records)
+    if fingerprint is not None:
+        return row | {field: records[fingerprint].get(field) for field in MEASURED}
 
     return row | dict.fromkeys(MEASURED) | {"fingerprint": fingerprints_of(case, stages)[0]}
 
@@ -162,13 +164,21 @@ def render(table: Table, rows: list[Record], preset: str, trials: int) -> str:
         papers = [show_printed(row["paper"].get(column)) for column in printed]
         lines.append([row["name"], *ours, *papers])
 
-    note = f"Ours: preset {preset}, {trials} trial{'s' * (trials != 1)}; "
-    note += "± one standard deviation between the trials, [95 % interval]. "
-    if not printed:
-        note += "The paper prints no numbers for this one. "
-    note += f"{table.note} {name_code(rows)}"
+    note = f"{explain(preset, trials, bool(printed))} {table.note} {name_code(rows)}"
+    note = " ".join(note.split())  # table.note may be empty, or have line breaks
 
-    return f"# {table.title}\n\n{markdown_table(lines)}\n\n{' '.join(note.split())}\n"
+    return f"# {table.title}\n\n{markdown_table(lines)}\n\n{note}\n"
+
+
+def explain(preset: str, trials: int, has_printed: bool) -> str:
+    """What the table's numbers are; `has_printed`: whether the paper has any."""
+    plural = "" if trials == 1 else "s"
+    text = f"Ours: preset {preset}, {trials} trial{plural}; "
+    text += "± one standard deviation between the trials, [95 % interval]."
+    if not has_printed:
+        text += " The paper prints no numbers for this one."
+
+    return text
 
 
 def name_code(rows: list[Record]) -> str:

@@ -46,22 +46,24 @@ def project(tmp_path_factory) -> Path:
     """A repository whose stages are tiny, with this project's experiments and shared modules."""
     folder = tmp_path_factory.mktemp("experiments")
     HOLD["HOLD"] = str(tmp_path_factory.mktemp("hold") / "hold")
+
     for name, text in FILES.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text.lstrip())
-    shutil.copytree(
-        ROOT / "stages/shared",
-        folder / "stages/shared",
-        ignore=shutil.ignore_patterns("__pycache__"),
-    )
-    for path in [*(ROOT / "experiments").rglob("*.py"), ROOT / "stages/__init__.py"]:
-        (folder / path.relative_to(ROOT)).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(path, folder / path.relative_to(ROOT))
     shutil.copy(folder / "presets/toybirds.yaml", folder / "params.yaml")
+
+    without_caches = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT / "stages/shared", folder / "stages/shared", ignore=without_caches)
+    for path in [*(ROOT / "experiments").rglob("*.py"), ROOT / "stages/__init__.py"]:
+        copied = folder / path.relative_to(ROOT)
+        copied.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, copied)
+
     call(folder, "git", "init", "-q")
     call(folder, "dvc", "init", "-q")
     call(folder, "git", "add", "-A")
     call(folder, "git", "commit", "-qm", "tiny")
+
     return folder
 
 
@@ -82,39 +84,50 @@ def dry(project) -> tuple[str, list[str]]:
 
 @pytest.fixture(scope="module")
 def first(project, dry) -> str:
-    """What the first call for table One says."""
+    """What the first call for table One says; one of its rows fails."""
     return run(project, "one", status=1)
 
 
+@contextmanager
+def started(folder: Path, *words: str) -> Iterator[subprocess.Popen]:
+    """A call in a session of its own, ended with the block."""
+    process = subprocess.Popen(
+        [sys.executable, "-u", "-m", "experiments.run", *words],
+        cwd=folder,
+        env=small_project.environment() | HOLD,
+        start_new_session=True,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
 @pytest.fixture(scope="module")
-def interrupted(project, first) -> str:
-    """A call for table Two, broken off and made again; the second one's first line."""
+def interrupted(project, first) -> tuple[str, str]:
+    """What a call for table Two says that is broken off, and the first line of its repetition."""
     hold = Path(HOLD["HOLD"])
     hold.touch()
-    command = [sys.executable, "-u", "-m", "experiments.run", "two"]
-    options = {"cwd": project, "env": small_project.environment() | HOLD}
 
-    began = subprocess.Popen(command, **options, start_new_session=True)
-    try:
+    with started(project, "two") as began:
         deadline = time.monotonic() + 60
         while "Running" not in call(project, "dvc", "queue", "status"):
             assert time.monotonic() < deadline, "no experiment has begun"
             time.sleep(0.5)
-        began.send_signal(signal.SIGINT)
-        assert began.wait(60) == 130
-    finally:
-        began.kill()
 
-    again = subprocess.Popen(
-        command, **options, start_new_session=True, stdout=subprocess.PIPE, text=True
-    )
-    try:
-        said = again.stdout.readline()
+        began.send_signal(signal.SIGINT)
+        printed, _ = began.communicate(timeout=60)
+        assert began.returncode == 130
+
+    with started(project, "two") as again:
+        opening = again.stdout.readline()
         hold.unlink()
         assert again.wait(120) == 0
-    finally:
-        again.kill()
-    return said
+
+    return printed, opening
 
 
 @pytest.fixture(scope="module")
@@ -133,9 +146,8 @@ def test_the_plan_is_printed_and_nothing_runs(dry):
 def test_rows_are_measured_at_their_experiments(project, first):
     rows = table(project, "one")
 
-    assert [
-        rows[name]["measured"]["top-1"]["value"] for name in ("baseline", "Diff-Mix", "more")
-    ] == [25.0, 50.0, 75.0]
+    names = ("baseline", "Diff-Mix", "more")
+    assert [rows[name]["measured"]["top-1"]["value"] for name in names] == [25.0, 50.0, 75.0]
     assert rows["more"]["measured"]["gain"] == {"value": 50.0, "interval": [1, 2]}
     assert rows["baseline"]["experiment"] == rows["Diff-Mix"]["experiment"]
     assert rows["more"]["commit"] == call(project, "git", "rev-parse", "HEAD")[:7]
@@ -155,7 +167,9 @@ def test_what_is_there_is_not_run_again(project, first):
 
 
 def test_an_interrupted_call_goes_on_and_shares_what_another_table_ran(project, interrupted):
-    assert interrupted == "2 rows, 2 experiments: 1 are there, 1 to run\n"
+    broken_off, opening = interrupted
+    assert broken_off.count("interrupted; the same call goes on") == 1
+    assert opening == "2 rows, 2 experiments: 1 are there, 1 to run\n"
 
     rows = table(project, "two")
 
@@ -171,10 +185,8 @@ def test_columns_of_a_target_that_a_row_did_not_run_stay_empty(project, interrup
 def test_claims_are_measured_across_experiments(claims):
     found = claims["claims"]
 
-    assert [part["difference"][0] for part in found["a"]["parts"]] == [
-        50.0,
-        37.5,
-    ]  # 75 - 25; 75 - (50 + 25) / 2
+    # 75 - 25, and 75 - (50 + 25) / 2
+    assert [part["difference"][0] for part in found["a"]["parts"]] == [50.0, 37.5]
     assert [claim["verdict"] for claim in found.values()] == ["holds", "holds"]
     assert claims["experiments"] == 3  # two of One, and Two's slow
 

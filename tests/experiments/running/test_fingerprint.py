@@ -70,36 +70,37 @@ def test_a_fingerprint_changes_with_a_parameter(code):
 
 
 def test_a_fingerprint_changes_with_an_arm(code):
-    assert fingerprint_of(code, PARAMS) != fingerprint_of(
-        code, PARAMS | {"arms": {"real": {"baseline": {"mix": "cutmix"}}}}
-    )
+    other = PARAMS | {"arms": {"real": {"baseline": {"mix": "cutmix"}}}}
+
+    assert fingerprint_of(code, PARAMS) != fingerprint_of(code, other)
 
 
 def test_a_fingerprint_changes_with_the_code(code):
     before = fingerprint_of(code, PARAMS)
     (code / "code.py").write_text("one = 11\n")
+
     assert fingerprint_of(code, PARAMS) != before
 
 
 def test_a_fingerprint_changes_with_a_stages_command(code):
-    assert fingerprint_of(code, PARAMS) != fingerprint_of(
-        code, PARAMS, STAGES | {"make": STAGES["make"] | {"cmd": "make -j"}}
-    )
+    stages = STAGES | {"make": STAGES["make"] | {"cmd": "make -j"}}
+
+    assert fingerprint_of(code, PARAMS) != fingerprint_of(code, PARAMS, stages)
 
 
 def test_a_fingerprint_does_not_change_with_order_or_descriptions(code):
     stages = {name: STAGES[name] | {"desc": name} for name in reversed(STAGES)}
     stages["check"]["deps"] = list(reversed(stages["check"]["deps"]))
     stages["train"] = stages["train"] | {"params": list(reversed(STAGES["train"]["params"]))}
+    params = dict(reversed(PARAMS.items()))
 
-    assert fingerprint_of(code, PARAMS) == fingerprint_of(
-        code, dict(reversed(PARAMS.items())), stages
-    )
+    assert fingerprint_of(code, PARAMS) == fingerprint_of(code, params, stages)
 
 
 def test_a_fingerprint_does_not_change_with_what_comes_after_the_target(code):
     before = fingerprint_of(code, PARAMS)
     (code / "report.py").write_text("two = 22\n")
+
     assert fingerprint_of(code, PARAMS | {"report": 2}) == before
 
 
@@ -117,15 +118,16 @@ def photographed(code: Path, name: str, content: str) -> str:
     photo = code / name / "train/dog/a.jpg"
     photo.parent.mkdir(parents=True)
     photo.write_text(content)
+
     return fingerprint_of(code, PARAMS | {"data": {"name": "folder", "folder": {"path": name}}})
 
 
 def test_a_fingerprint_changes_with_the_listing_of_the_photos(code):
-    assert (
-        photographed(code, "one", "ab")
-        == photographed(code, "two", "cd")
-        != photographed(code, "three", "abc")
-    )
+    """By names and sizes: a content of the same length is the same to it."""
+    before = photographed(code, "one", "ab")
+
+    assert photographed(code, "two", "cd") == before
+    assert photographed(code, "three", "abc") != before
 
 
 def test_without_a_folder_of_photos_a_fingerprint_knows_of_none(code):
