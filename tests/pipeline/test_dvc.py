@@ -19,8 +19,9 @@ from stages.shared.params import leaves
 from tests.support.closure import ROOT, closure
 
 LOCK = ROOT / "dvc.lock"
-SYNTHETIC = {"train@diffmix", "train@diffmix-cutmix"}
-REAL = {"train_real@baseline", "train_real@cutmix"}
+ARMS = yaml.safe_load((ROOT / "params.yaml").read_text())["arms"]
+SYNTHETIC = {f"train@{name}" for name in ARMS["synthetic"]}
+REAL = {f"train_real@{name}" for name in ARMS["real"]}
 END = {"evaluate", "report"}
 AFTER_FILTER = SYNTHETIC | END
 AFTER_SYNTHESIZE = AFTER_FILTER | {"filter", "assess"}
@@ -56,10 +57,8 @@ INVALIDATES = {
     "assess.": {"assess", "report"},
     "attention.": {"attention", "report"},
     "train.": SYNTHETIC | REAL | END,
-    "arms.real.baseline.": {"train_real@baseline"} | END,
-    "arms.real.cutmix.": {"train_real@cutmix"} | END,
-    "arms.synthetic.diffmix.": {"train@diffmix"} | END,
-    "arms.synthetic.diffmix-cutmix.": {"train@diffmix-cutmix"} | END,
+    **{f"arms.real.{name}.": {f"train_real@{name}"} | END for name in ARMS["real"]},
+    **{f"arms.synthetic.{name}.": {f"train@{name}"} | END for name in ARMS["synthetic"]},
     "evaluate.": END,
 }
 PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text())

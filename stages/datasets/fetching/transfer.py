@@ -105,7 +105,7 @@ def _size(path: Path) -> int:
 
 
 def _reason(error: Exception) -> str:
-    """In a few words, where the libraries' own are a page of names."""
+    """The error in a few words; the libraries' own messages are long."""
     text = " ".join(str(error).split())
     known = {
         "NameResolution": "the host's name is unknown here (is there a network?)",

@@ -1,6 +1,6 @@
 """Stanford Dogs (Khosla et al., 2011): 120 breeds, 12000 and 8580 images (Table 8).
 
-torchvision does not read it; train_list.mat and test_list.mat say which images are whose.
+torchvision does not read it; train_list.mat and test_list.mat say which images are in which split.
 """
 
 from stages.datasets.dataset import Dataset
