@@ -21,7 +21,7 @@ from experiments.markdown import markdown_table
 from experiments.running.results import folder, show_printed
 from experiments.tables.recipes import parse, read_preset, read_recipe
 from stages.shared.diffusion.text import Text
-from stages.shared.diffusion.translation import load_translator
+from stages.shared.diffusion.translation import References, buckets, load_translator
 from stages.shared.errors import BadInput
 from stages.shared.files import write_json
 from stages.shared.manifests import read_classes, read_manifest
@@ -87,7 +87,9 @@ def time_rows(bench: Bench, rows: pd.DataFrame, steps: int | None) -> float:
     """Seconds for all rows; an encoded image has left the device, so nothing is still under way."""
     synth = bench.synth if steps is None else bench.synth.model_copy(update={"steps": steps})
     began = time.perf_counter()
-    for _batch in synthesize(bench.pipeline, bench.table, bench.text, None, rows, synth):
+    references = References(bench.pipeline, bench.table, synth)
+    batches = list(buckets(rows, synth.batch))
+    for _batch in synthesize(bench.pipeline, references, bench.text, None, synth, batches):
         pass  # the images are made as they are asked for
 
     return time.perf_counter() - began

@@ -99,7 +99,7 @@ def make_examples(
     resolution = params.synth.resolution
     pipeline, text = load_translator(params.base, classes, strategy, resolution)
     weights = class_prompt_weights(pipeline.tokenizer, classes, strategy)
-    references = References(pipeline, Table(DOWNLOAD / "train"), rows["source_key"], params.synth)
+    references = References(pipeline, Table(DOWNLOAD / "train"), params.synth)
     masks = read_masks(rows["source_key"], resolution)
 
     examples: dict[Any, Example] = {}

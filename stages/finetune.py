@@ -8,8 +8,10 @@ Paper:  Sec. 3.3, Eq. 1
 """
 
 import time
+from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 import torch
@@ -38,6 +40,7 @@ from stages.shared.params import load
 from stages.shared.paths import DOWNLOAD, FINETUNE, METHOD, SUBSAMPLE
 from stages.shared.prompts import class_prompts
 from stages.shared.running.checkpoint import load_checkpoint, save_checkpoint
+from stages.shared.running.forks import Partner, forks, in_two
 from stages.shared.running.processes import common_folder, launch, processes, share, sum_gradients
 from stages.shared.running.runtime import (
     checkpoint_seconds,
@@ -100,29 +103,53 @@ def add_lora(unet: UNet2DConditionModel, rank: int) -> list[nn.Parameter]:
     return residues
 
 
-def diffusion_loss(
-    pipeline, scheduler: DDPMScheduler, latents: Tensor, ids: Tensor, generator, mine: list[int]
-) -> Tensor:
+class Examples(NamedTuple):
+    """What the loop draws from: all images, and behind them all mirror images."""
+
+    means: Tensor  # of their latents, unscaled (2n, c, h, w)
+    deviations: Tensor  # (2n, c, h, w)
+    ids: Tensor  # of their prompts' tokens, (2n, encoders, length)
+    weights: Tensor  # how likely each is drawn, (2n,), up to a common factor
+
+
+class Batch(NamedTuple):
+    """What one step has drawn, the first dimension being its rows."""
+
+    latents: Tensor
+    noise: Tensor
+    times: Tensor
+    ids: Tensor
+
+
+def draw_batch(
+    examples: Examples, size: int, scaling: float, times: int, generator: torch.Generator
+) -> Batch:
+    """Latents are samples of their posteriors, times scaling; one of `times` is drawn for each."""
+    rows = torch.multinomial(examples.weights, size, replacement=True, generator=generator)
+    means = examples.means[rows]
+    spread = torch.randn(means.shape, generator=generator)
+    latents = (means + examples.deviations[rows] * spread) * scaling
+
+    noise = torch.randn(means.shape, generator=generator)
+    drawn = torch.randint(times, (size,), generator=generator)
+    return Batch(latents, noise, drawn, examples.ids[rows])
+
+
+def diffusion_loss(pipeline, scheduler: DDPMScheduler, batch: Batch, mine: list[int]) -> Tensor:
     """Eq. 1, for noise or velocity prediction, whichever the base was trained for.
 
-    ids: (n, encoders, length). Noise and times are drawn for the whole batch; the loss is what its
-    rows `mine` add to the batch's mean.
+    It is what the rows `mine` add to the batch's mean.
     """
-    noise = torch.randn(latents.shape, generator=generator)
-    times = torch.randint(
-        scheduler.config.num_train_timesteps, (len(latents),), generator=generator
-    )
-
-    share_of_batch = len(mine) / len(latents)
-    latents, noise, times, ids = (
-        to_device(part[mine], pipeline.device) for part in (latents, noise, times, ids)
-    )
+    share_of_batch = len(mine) / len(batch.latents)
+    latents, noise, times, ids = (to_device(part[mine], pipeline.device) for part in batch)
     noisy = scheduler.add_noise(latents, noise, times).contiguous(memory_format=torch.channels_last)
 
     # the frozen weights' type decides; what is learned is fp32 in any case
     frozen = pipeline.unet.conv_in.weight.dtype
     with torch.autocast(pipeline.device.type, frozen, enabled=frozen != torch.float32):
-        predicted = predict(pipeline, noisy, times, encode(pipeline, ids)).float()
+        prompts, places = ids.unique(dim=0, return_inverse=True)
+        text = encode(pipeline, prompts).rows(places)
+        predicted = predict(pipeline, noisy, times, text).float()
 
     velocity = scheduler.config.prediction_type == "v_prediction"
     target = scheduler.get_velocity(latents, noise, times) if velocity else noise
@@ -149,16 +176,20 @@ class Learner:
             groups.append({"params": residues, "lr": params.learning_rate})
 
         self.parameters = [parameter for group in groups for parameter in group["params"]]
-        self.optimizer = torch.optim.AdamW(groups, weight_decay=params.weight_decay)
+        self.optimizer = torch.optim.AdamW(groups, weight_decay=params.weight_decay, fused=True)
 
-    def step(self, loss: Tensor) -> Tensor:
+    def step(self, losses: Iterable[Tensor], partner: Partner) -> Tensor:
         """One step down the gradient of the batch's loss; returns that loss.
 
-        `loss` is this process's part: all processes' parts sum to the batch's.
+        `losses` are this process's parts: all processes' parts sum to the batch's.
         """
         self.optimizer.zero_grad()
-        loss.backward()
-        total = sum_gradients(self.parameters, loss.detach())
+        total = torch.zeros((), device=self.pipeline.device)
+        for loss in losses:
+            loss.backward()
+            total = total + loss.detach()
+
+        total = sum_gradients(self.parameters, total, partner.add)
 
         nn.utils.clip_grad_norm_(self.parameters, 1.0)
         self.optimizer.step()
@@ -200,14 +231,8 @@ class Learner:
             save_file(named, folder / f"{token.strip('<>')}.safetensors")
 
 
-def encode_images(
-    learner: Learner, table: Table, classes: pd.DataFrame
-) -> tuple[Tensor, Tensor, Tensor]:
-    """What the loop draws from: all images, and behind them all mirror images.
-
-    Returns the means and the standard deviations of their latents, (2n, c, h, w) each, and the
-    token ids of their prompts, (2n, encoders, length).
-    """
+def encode_images(learner: Learner, table: Table, classes: pd.DataFrame) -> Examples:
+    """All images of the table, encoded once."""
     pipeline = learner.pipeline
     params = learner.params
     rows = range(len(table))
@@ -219,8 +244,9 @@ def encode_images(
     means, deviations = (torch.cat(parts) for parts in zip(*moments, strict=True))
 
     ids = tokenize(pipeline, class_prompts(classes, learner.strategy))
-    labels = table.rows["label"].tolist()
-    return means, deviations, ids[torch.tensor(labels * 2)]
+    labels = table.rows["label"]
+    weights = row_weights(labels, params.class_balanced)
+    return Examples(means, deviations, ids[torch.tensor(labels.tolist() * 2)], weights.repeat(2))
 
 
 def row_weights(labels: pd.Series, class_balanced: bool) -> Tensor:
@@ -239,36 +265,58 @@ def finetune(
 
     Step k draws from generator (seed, k), so that a resumed run equals an unbroken one.
     """
-    params = learner.params
+    examples = encode_images(learner, table, classes)
+    losses = learner.restore(checkpoint) if checkpoint.exists() else []
+    steps = partial(descend, learner, examples, losses, seed, checkpoint)
+    return in_two(steps) if learner.params.batch > 1 else steps(Partner((0, 1)))
+
+
+def descend(
+    learner: Learner,
+    examples: Examples,
+    losses: list[Any],
+    seed: int,
+    checkpoint: Path,
+    partner: Partner,
+) -> list[float]:
+    """The steps that `losses` lacks, in this process and its partner; returns all steps' losses."""
     pipeline = learner.pipeline
-    mine = share(range(params.batch))
+    params = learner.params
     scheduler = DDPMScheduler.from_config(pipeline.scheduler.config)
+    scaling = pipeline.vae.config.scaling_factor
+    times = scheduler.config.num_train_timesteps
 
-    means, deviations, ids = encode_images(learner, table, classes)
-    weights = row_weights(table.rows["label"], params.class_balanced)
-    weights = weights.repeat(2)  # once more for the mirror images
-
-    losses: list[Any] = learner.restore(checkpoint) if checkpoint.exists() else []
+    parts = batch_parts(params.batch, partner)
+    leads = processes().is_main_process and 0 in partner.parts
     steps = range(len(losses), params.steps)
+    bar = tqdm(steps, initial=len(losses), total=params.steps, desc="finetune", disable=not leads)
     saved = time.monotonic()
 
-    for step in tqdm(steps, initial=len(losses), total=params.steps, desc="finetune"):
+    for step in bar:
         generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
-        rows = torch.multinomial(weights, params.batch, replacement=True, generator=generator)
-        noise = torch.randn(means[rows].shape, generator=generator)
-        latents = (means[rows] + deviations[rows] * noise) * pipeline.vae.config.scaling_factor
+        batch = draw_batch(examples, params.batch, scaling, times, generator)
 
         # the loss stays a tensor until it is needed: `.item()` would wait for the GPU at every step
-        loss = diffusion_loss(pipeline, scheduler, latents, ids[rows], generator, mine)
-        losses.append(learner.step(loss))
+        parts_losses = (diffusion_loss(pipeline, scheduler, batch, mine) for mine in parts)
+        losses.append(learner.step(parts_losses, partner))
 
-        if time.monotonic() - saved >= checkpoint_seconds():
+        if leads and time.monotonic() - saved >= checkpoint_seconds():
             saved = time.monotonic()
             losses = [float(value) for value in losses]
-            if processes().is_main_process:
-                save_checkpoint(learner.state(losses), checkpoint)
+            save_checkpoint(learner.state(losses), checkpoint)
 
     return [float(value) for value in losses]
+
+
+def batch_parts(size: int, partner: Partner) -> list[list[int]]:
+    """The rows of a batch that this process computes, by part.
+
+    On a CPU a batch has two halves. On a GPU, and among launched processes, a process has one part.
+    """
+    rows = list(range(size))
+    if not forks():
+        return [share(rows)]
+    return [rows[part::2] for part in partner.parts if rows[part::2]]
 
 
 def check_share(batch: int) -> None:

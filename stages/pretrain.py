@@ -6,17 +6,23 @@ Paper:  –
 
 This is a tool, not a stage of the pipeline; what it makes stands in for the public checkpoint:
 
-    python -m stages.pretrain [base] [judge]
+    python -m stages.pretrain [vae] [unet] [clip] [judge] [--continue]
 
-Without a name it makes both parts; the base is the pipeline and CLIP. An interrupted run goes on
-from .work/pretrain-<recipe>/. The base is trained on scenes that never show one of the species. The
-judge, which measures images, is trained on the species alone, and takes no part in making images.
+Without a name it makes all parts, in this order: each needs those before it. An interrupted run
+goes on from .work/pretrain-<recipe>/. With --continue the networks start from the weights that are
+in data/base/toybirds, for another sitting of as many steps; a part that does not fit the
+architecture is started anew. Several processes share the work:
+
+    DIFFMIX_LAUNCHER="accelerate launch --cpu --num_processes 2" python -m stages.pretrain
+
+The base is trained on scenes that never show one of the species. The judge, which measures images,
+is trained on the species alone, and takes no part in making images.
 """
 
+import argparse
 import hashlib
 import json
 import os
-import sys
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -25,294 +31,284 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from diffusers import AutoencoderKL, StableDiffusionPipeline
-from tokenizers import trainers
+from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
 from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
-from tqdm import tqdm
-from transformers import CLIPImageProcessor, CLIPModel, CLIPProcessor, CLIPTokenizer
+from transformers import CLIPImageProcessor, CLIPModel, CLIPProcessor, CLIPTextModel, CLIPTokenizer
 
-from stages.datasets.toybirds.drawing import SPECIES
+from stages.datasets.toybirds.species import SPECIES
 from stages.datasets.toybirds.tables import SIZE, render_species
 from stages.pretraining.architectures import (
-    TOKENS,
     make_clip,
     make_scheduler,
     make_text_encoder,
     make_unet,
     make_vae,
 )
-from stages.pretraining.scenes import WITH, WITHOUT, Corpus, render_corpus
-from stages.pretraining.training import train
-from stages.shared.errors import BadInput
-from stages.shared.measuring.judge import Judge, make_judge, save_judge
+from stages.pretraining.autoencoder import encode_all, set_scale, smear, vae_loss
+from stages.pretraining.contrast import add_smears, clip_loss
+from stages.pretraining.denoiser import unet_loss
+from stages.pretraining.scenes import BrokenScenes, Corpus, Scenes, render_corpus
+from stages.pretraining.text import make_tokenizer
+from stages.pretraining.training import Loss, train
+from stages.shared.measuring.judge import Judge, load_judge, make_judge, save_judge
 from stages.shared.paths import TOYBIRDS_BASE
-from stages.shared.running.checkpoint import save_checkpoint
-from stages.shared.running.runtime import device
+from stages.shared.running.checkpoint import load_checkpoint, save_checkpoint
+from stages.shared.running.processes import launch, processes
+from stages.shared.running.runtime import cores, device
 
 RECIPE: dict[str, Any] = {
     "size": SIZE, "scenes": 80_000, "kinds": 400, "seed": 0,
-    "vae": {"steps": 5_000, "batch": 32, "learning_rate": 1.5e-3, "kl": 1e-6, "foreground": 3.0},
-    "clip": {"steps": 1_500, "batch": 64, "learning_rate": 1e-3},
-    "unet": {"steps": 3_200, "batch": 64, "learning_rate": 1e-3, "caption_dropout": 0.1},
-    "judge": {"images": 12_000, "epochs": 12, "batch": 64, "learning_rate": 3e-3, "seed": 1},
+    "vae": {"steps": 2_400, "batch": 8, "learning_rate": 1e-3, "kl": 1e-6, "foreground": 3.0},
+    "unet": {"steps": 4_000, "batch": 32, "learning_rate": 1e-3, "caption_dropout": 0.1},
+    "clip": {"steps": 1_500, "batch": 64, "learning_rate": 1e-3, "broken": 12_000, "smears": 6_000},
+    "judge": {"steps": 2_250, "batch": 64, "learning_rate": 3e-3, "images": 12_000},
 }  # fmt: skip
-WORK = Path(f".work/pretrain-{hashlib.sha256(json.dumps(RECIPE).encode()).hexdigest()[:8]}")
+WORK = Path(".work/pretrain")
+RECORD = "recipe.json"
+PIPELINE = TOYBIRDS_BASE / "pipeline"
+VAE_WEIGHTS = PIPELINE / "vae/diffusion_pytorch_model.safetensors"
 
 
-def fit(
-    name: str, model: nn.Module, loss: Callable[[torch.Generator], Tensor], steps: int
-) -> list[float]:
+def digest(*parts: Any) -> str:
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:8]
+
+
+def fit(name: str, model: nn.Module, loss: Loss, goes_on: bool) -> list[float]:
     """Train one network by its entry of the recipe; returns its loss curve."""
     recipe = RECIPE[name]
-    seed = recipe.get("seed", RECIPE["seed"])
-    return train(WORK / f"{name}.pt", model, loss, steps, recipe["learning_rate"], seed)
+    sitting = len(read_record().get(name, [])) if goes_on else 0
+    path = WORK / f"{name}-{digest(world(), recipe, sitting)}.pt"
+    seed = RECIPE["seed"] + sitting
+
+    return train(path, model, loss, recipe["steps"], recipe["learning_rate"], seed)
 
 
-def make_tokenizer(captions: list[list[str]]) -> CLIPTokenizer:
-    """A byte-level CLIP tokenizer in which each word of the captions is one token."""
-    blank = CLIPTokenizer(vocab={"<|startoftext|>": 0, "<|endoftext|>": 1})
-    trainer = trainers.BpeTrainer(
-        vocab_size=10**5, min_frequency=2, end_of_word_suffix="</w>", show_progress=False
-    )
-    texts = (text for variants in captions for text in variants[:2])
-    blank.backend_tokenizer.train_from_iterator(texts, trainer)
-    merges = json.loads(blank.backend_tokenizer.to_str())["model"]["merges"]
+def common(name: str, key: Any, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What `make` returns, made once, by the first process, and kept for the key."""
+    path = WORK / f"{name}-{digest(world(), key)}.pt"
+    if processes().is_main_process and not path.exists():
+        save_checkpoint(make(), path)
 
-    # CLIP's order: the special tokens, all letters, all letters that end a word, merged pairs
-    alphabet = sorted(bytes_to_unicode())
-    tokens = ["<|startoftext|>", "<|endoftext|>", *alphabet]
-    tokens += [letter + "</w>" for letter in alphabet]
-    tokens += ["".join(merge) for merge in merges]
-
-    vocab = {token: index for index, token in enumerate(dict.fromkeys(tokens))}
-    pairs = [tuple(merge) for merge in merges]
-    return CLIPTokenizer(vocab=vocab, merges=pairs, model_max_length=TOKENS)
+    processes().wait_for_everyone()
+    return load_checkpoint(path)
 
 
-def bytes_to_unicode() -> list[str]:
-    """The 256 printable letters that byte-level BPE writes bytes as (GPT-2)."""
-    from tokenizers.pre_tokenizers import ByteLevel
+def load_corpus(name: str, scenes: Scenes | BrokenScenes) -> Corpus:
+    """The scenes, drawn once."""
 
-    return ByteLevel.alphabet()
+    def draw() -> dict[str, Any]:
+        images, masks, captions, whole = render_corpus(scenes, os.cpu_count() or 1)
+        arrays = (torch.from_numpy(array) for array in (images, masks, whole))
+        return dict(zip(("images", "masks", "whole"), arrays, strict=True)) | {"captions": captions}
 
-
-def tokenize(tokenizer: CLIPTokenizer, texts: list[str]) -> Tensor:
-    """Token ids, int64 (n, TOKENS)."""
-    return tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt").input_ids
-
-
-def pixels(images: np.ndarray, rows: Tensor) -> Tensor:
-    """The chosen images as floats in [-1, 1], (n, 3, size, size), channels last."""
-    chosen = torch.from_numpy(images[rows.numpy()]).to(device())
-    scaled = chosen.permute(0, 3, 1, 2).float() / 127.5 - 1
-    return scaled.contiguous(memory_format=torch.channels_last)
+    kept = common(name, len(scenes), draw)
+    images, masks, whole = (kept[part].numpy() for part in ("images", "masks", "whole"))
+    return Corpus(images, masks, kept["captions"], whole)
 
 
-def train_vae(vae: AutoencoderKL, corpus: Corpus) -> list[float]:
-    """Train for the absolute error, the foreground weighted up, with a small KL term."""
-    recipe = RECIPE["vae"]
-
-    def loss(generator: torch.Generator) -> Tensor:
-        rows = torch.randint(len(corpus.images), (recipe["batch"],), generator=generator)
-        real = pixels(corpus.images, rows)
-        masks = torch.from_numpy(corpus.masks[rows.numpy()]).to(device())[:, None]
-        weight = 1 + recipe["foreground"] * masks
-
-        posterior = vae.encode(real).latent_dist
-        decoded = vae.decode(posterior.sample(generator)).sample
-
-        return ((decoded - real).abs() * weight).mean() + recipe["kl"] * posterior.kl().mean()
-
-    return fit("vae", vae.to(memory_format=torch.channels_last), loss, recipe["steps"])
+def load_scenes() -> Corpus:
+    scenes = Scenes(RECIPE["scenes"], RECIPE["kinds"], RECIPE["size"], RECIPE["seed"])
+    return load_corpus("scenes", scenes)
 
 
-@torch.no_grad()
-def encode_all(vae: AutoencoderKL, images: np.ndarray) -> Tensor:
-    """Latent means of the whole corpus, (n, 8, size/4, size/4), scaled to unit variance.
-
-    The scale is stored in the autoencoder's config, where diffusers looks for it.
-    """
-    path = WORK / "latents.pt"
-    if not path.exists():
-        means = []
-        for rows in tqdm(torch.arange(len(images)).split(250), desc="encode"):
-            means.append(vae.encode(pixels(images, rows)).latent_dist.mean.cpu())
-        save_checkpoint({"latents": torch.cat(means).contiguous()}, path)
-
-    latents = torch.load(path, weights_only=True)["latents"]
-    vae.register_to_config(scaling_factor=round(1 / float(latents.std()), 4))
-    return latents * vae.config.scaling_factor
+def load_vae() -> AutoencoderKL:
+    """The trained autoencoder, frozen."""
+    vae = AutoencoderKL.from_pretrained(PIPELINE / "vae", torch_dtype=torch.float32)
+    return vae.to(device()).requires_grad_(False)
 
 
-def train_clip(clip: CLIPModel, tokenizer: CLIPTokenizer, corpus: Corpus) -> list[float]:
-    """Train for the contrast between captions and for the question that the filter asks.
-
-    That question is whether a picture is one with a bird or without.
-    """
-    recipe = RECIPE["clip"]
-    tokens = tokenize(tokenizer, [texts[0] for texts in corpus.captions])
-    question = tokenize(tokenizer, [WITH, WITHOUT])
-    presence = torch.from_numpy(~corpus.presence).long()
-
-    def loss(generator: torch.Generator) -> Tensor:
-        rows = torch.randint(len(tokens), (recipe["batch"],), generator=generator)
-        texts = torch.cat([tokens[rows], question]).to(device())
-        logits = clip(input_ids=texts, pixel_values=pixels(corpus.images, rows)).logits_per_image
-        pair_logits = logits[:, :-2]
-        question_logits = logits[:, -2:]
-
-        # scenes of one batch may share a caption: each of them is a right answer to it
-        same = (texts[:-2, None] == texts[None, :-2]).all(-1).float()
-        target = same / same.sum(1, keepdim=True)
-        pairs = F.cross_entropy(pair_logits, target) / 2
-        pairs = pairs + F.cross_entropy(pair_logits.T, target) / 2
-
-        return pairs + F.cross_entropy(question_logits, presence[rows].to(device()))
-
-    return fit("clip", clip, loss, recipe["steps"])
+def vae_key() -> str:
+    return hashlib.sha256(VAE_WEIGHTS.read_bytes()).hexdigest()
 
 
-def train_unet(
-    unet, text_encoder, tokenizer: CLIPTokenizer, latents: Tensor, captions: list[list[str]]
-) -> list[float]:
-    """Train U-Net and text encoder to predict velocities (Salimans and Ho, 2022).
+def take_over(model: nn.Module, load: Callable[[], nn.Module]) -> None:
+    """Give the model the shipped weights, if there are any of its shapes."""
+    try:
+        weights = load().float().state_dict()
+    except (OSError, ValueError):
+        return
 
-    Some captions are dropped, as classifier-free guidance needs it.
-    """
-    recipe = RECIPE["unet"]
-    scheduler = make_scheduler()
-    variants = len(captions[0])
-    flat = tokenize(tokenizer, [text for texts in captions for text in texts])
-    tokens = flat.reshape(-1, variants, TOKENS)
-    empty = tokenize(tokenizer, [""])[0]
-    unet.to(memory_format=torch.channels_last)
-
-    def loss(generator: torch.Generator) -> Tensor:
-        size = recipe["batch"]
-        rows = torch.randint(len(latents), (size,), generator=generator)
-        prompts = tokens[rows, torch.randint(variants, (size,), generator=generator)]
-        dropped = torch.rand(size, generator=generator) < recipe["caption_dropout"]
-        prompts = torch.where(dropped[:, None], empty, prompts)
-
-        noise = torch.randn(latents[rows].shape, generator=generator)
-        times = torch.randint(scheduler.config.num_train_timesteps, (size,), generator=generator)
-        root = scheduler.alphas_cumprod[times].sqrt()[:, None, None, None]
-        spread = (1 - root**2).sqrt()
-        mixed = root * latents[rows] + spread * noise
-        noisy = mixed.contiguous(memory_format=torch.channels_last)
-        velocity = root * noise - spread * latents[rows]
-
-        noisy, velocity, times, prompts = (
-            part.to(device()) for part in (noisy, velocity, times, prompts)
-        )
-        hidden = text_encoder(prompts).last_hidden_state
-        return F.mse_loss(unet(noisy, times, hidden).sample, velocity)
-
-    pair = nn.ModuleDict({"unet": unet, "text_encoder": text_encoder})
-    return fit("unet", pair, loss, recipe["steps"])
+    shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
+    if {name: tensor.shape for name, tensor in weights.items()} == shapes:
+        model.load_state_dict(weights)
 
 
-def train_judge(judge: Judge) -> list[float]:
-    """Train by cross-entropy on rendered birds of the species, on water and on land alike."""
-    recipe = RECIPE["judge"]
-    images, labels = map(torch.from_numpy, render_species(recipe["images"], recipe["seed"]))
-    images = images.permute(0, 3, 1, 2)
+def pretrain_vae(goes_on: bool) -> list[float]:
+    """The autoencoder."""
+    vae = make_vae(RECIPE["size"])
+    if goes_on:
+        take_over(vae, lambda: AutoencoderKL.from_pretrained(PIPELINE / "vae"))
 
-    def loss(generator: torch.Generator) -> Tensor:
-        rows = torch.randint(len(labels), (recipe["batch"],), generator=generator)
-        return F.cross_entropy(judge.network(images[rows].to(device())), labels[rows].to(device()))
+    corpus = load_scenes()
+    curve = fit("vae", vae, vae_loss(vae, corpus, RECIPE["vae"]), goes_on)
 
-    steps = recipe["epochs"] * (recipe["images"] // recipe["batch"])
-    curve = fit("judge", judge.network, loss, steps)
-
-    # the averaged weights need batch statistics of their own
-    update_bn(images.split(recipe["batch"]), judge.network, device())
+    set_scale(vae, encode_all(vae, corpus.images[:2_000]))
+    save(vae, PIPELINE / "vae")
     return curve
 
 
-def save(vae, text_encoder, tokenizer, unet, clip) -> None:
-    """Write pipeline and CLIP in half precision (they are loaded in full)."""
+def pretrain_unet(goes_on: bool) -> list[float]:
+    """U-Net and text encoder, on the autoencoder's latents; with them the pipeline is whole."""
+    corpus = load_scenes()
+    tokenizer = make_tokenizer(corpus.captions)
+    unet = make_unet(RECIPE["size"])
+    text_encoder = make_text_encoder(tokenizer)
+    if goes_on:
+        take_over(unet, lambda: UNet2DConditionModel.from_pretrained(PIPELINE / "unet"))
+        take_over(text_encoder, lambda: CLIPTextModel.from_pretrained(PIPELINE / "text_encoder"))
+
+    vae = load_vae()
+    kept = common("latents", vae_key(), lambda: {"latents": encode_all(vae, corpus.images)})
+    latents = kept["latents"] * vae.config.scaling_factor
+
+    networks = nn.ModuleDict({"unet": unet, "text_encoder": text_encoder})
+    loss = unet_loss(networks, tokenizer, latents, corpus.captions, RECIPE["unet"])
+    curve = fit("unet", networks, loss, goes_on)
+
     pipeline = StableDiffusionPipeline(
         vae, text_encoder, tokenizer, unet, make_scheduler(),
         safety_checker=None, feature_extractor=None, requires_safety_checker=False,
     )  # fmt: skip
-    pipeline.to(torch.float16).save_pretrained(TOYBIRDS_BASE / "pipeline")
+    save(pipeline, PIPELINE)
+    return curve
 
+
+def pretrain_clip(goes_on: bool) -> list[float]:
+    """CLIP, with the pipeline's tokenizer and smears of its autoencoder."""
+    corpus = load_scenes()
+    tokenizer = make_tokenizer(corpus.captions)
+    clip = make_clip(tokenizer, RECIPE["size"])
+    if goes_on:
+        take_over(clip, lambda: CLIPModel.from_pretrained(TOYBIRDS_BASE / "clip"))
+
+    recipe = RECIPE["clip"]
+    ruins = BrokenScenes(recipe["broken"], RECIPE["size"], RECIPE["seed"])
+    broken = add_smears(load_corpus("broken", ruins), load_smears(corpus))
+    curve = fit("clip", clip, clip_loss(clip, tokenizer, corpus, broken, recipe), goes_on)
+
+    save(make_processor(tokenizer), TOYBIRDS_BASE / "clip")
+    save(clip, TOYBIRDS_BASE / "clip")
+    return curve
+
+
+def load_smears(corpus: Corpus) -> np.ndarray:
+    """Smears of the first whole birds of the corpus."""
+    vae = load_vae()
+    rows = torch.from_numpy(np.flatnonzero(corpus.whole)[: RECIPE["clip"]["smears"]])
+
+    def make() -> dict[str, Any]:
+        return {"smears": torch.from_numpy(smear(vae, corpus.images, rows, RECIPE["seed"]))}
+
+    return common("smears", [vae_key(), len(rows)], make)["smears"].numpy()
+
+
+def make_processor(tokenizer: CLIPTokenizer) -> CLIPProcessor:
     side = {"height": RECIPE["size"], "width": RECIPE["size"]}
     half = [0.5] * 3  # gives the range that `pixels` gives
     images = CLIPImageProcessor(size=side, do_center_crop=False, image_mean=half, image_std=half)
-    processor = CLIPProcessor(image_processor=images, tokenizer=tokenizer)
-    processor.save_pretrained(TOYBIRDS_BASE / "clip")
-    clip.half().save_pretrained(TOYBIRDS_BASE / "clip")
+    return CLIPProcessor(image_processor=images, tokenizer=tokenizer)
 
 
-def record(curves: dict[str, list[float]]) -> None:
-    """Note how the networks of `curves` were made; what recipe.json says of the others stays."""
-    path = TOYBIRDS_BASE / "recipe.json"
-    made: dict[str, dict[str, Any]] = {"recipe": {}, "versions": {}, "losses": {}}
-    if path.exists():
-        made = json.loads(path.read_text())
-
-    for name, value in RECIPE.items():
-        if name in curves or not isinstance(value, dict):
-            made["recipe"][name] = value
-    versions = {library: version(library) for library in ("torch", "diffusers", "transformers")}
-    made["versions"] |= dict.fromkeys(curves, versions)
-    made["losses"] |= curves
-
-    path.write_text(json.dumps(made, indent=1, sort_keys=True) + "\n")
-
-
-def pretrain_base() -> dict[str, list[float]]:
-    """Pipeline and CLIP, which share a corpus and a tokenizer."""
-    torch.manual_seed(RECIPE["seed"])
-    size = RECIPE["size"]
-    workers = os.cpu_count() or 1
-    corpus = render_corpus(RECIPE["scenes"], RECIPE["kinds"], size, RECIPE["seed"], workers)
-    tokenizer = make_tokenizer(corpus.captions)
-
-    # in this order: each draws its first weights from the common generator
-    vae = make_vae(size)
-    clip = make_clip(tokenizer, size)
-    unet = make_unet(size)
-    text_encoder = make_text_encoder(tokenizer)
-    for model in (vae, clip, unet, text_encoder):
-        model.to(device())
-
-    curves = {"vae": train_vae(vae, corpus)}
-    latents = encode_all(vae.requires_grad_(False), corpus.images)
-    curves["clip"] = train_clip(clip, tokenizer, corpus)
-    curves["unet"] = train_unet(unet, text_encoder, tokenizer, latents, corpus.captions)
-
-    save(vae, text_encoder, tokenizer, unet, clip)
-    return curves
-
-
-def pretrain_judge() -> dict[str, list[float]]:
-    """The judge, which is trained on the species alone."""
-    torch.manual_seed(RECIPE["judge"]["seed"])
+def pretrain_judge(goes_on: bool) -> list[float]:
+    """The judge, by cross-entropy on rendered birds of the species, on water and land alike."""
+    recipe = RECIPE["judge"]
     judge = make_judge(len(SPECIES), RECIPE["size"])
-    curves = {"judge": train_judge(judge)}
+    if goes_on:
+        take_over(judge.network, lambda: load_judge(TOYBIRDS_BASE / "judge").network)
 
-    save_judge(judge, len(SPECIES), TOYBIRDS_BASE / "judge")
-    return curves
+    images, labels = map(torch.from_numpy, render_species(recipe["images"], seed=1))
+    images = images.permute(0, 3, 1, 2)
+    curve = fit("judge", judge.network, judge_loss(judge, images, labels, recipe["batch"]), goes_on)
+
+    # the averaged weights need batch statistics of their own
+    update_bn(images.split(recipe["batch"]), judge.network, device())
+    if processes().is_main_process:
+        save_judge(judge, len(SPECIES), TOYBIRDS_BASE / "judge")
+    return curve
 
 
-PARTS = {"base": pretrain_base, "judge": pretrain_judge}
+def judge_loss(judge: Judge, images: Tensor, labels: Tensor, batch: int) -> Loss:
+    """images: bytes (n, 3, size, size). labels: (n,)."""
+
+    def loss(generator: torch.Generator) -> Tensor:
+        rows = torch.randint(len(labels), (batch,), generator=generator)
+        return F.cross_entropy(judge.network(images[rows].to(device())), labels[rows].to(device()))
+
+    return loss
+
+
+def save(made: Any, folder: Path) -> None:
+    """Write a network, a pipeline or a processor; weights in half precision, loaded in full."""
+    if not processes().is_main_process:
+        return
+    if hasattr(made, "to"):
+        made.to(torch.float16)
+    made.save_pretrained(folder)
+
+
+def world() -> dict[str, Any]:
+    """What all parts' recipes have in common."""
+    return {name: value for name, value in RECIPE.items() if not isinstance(value, dict)}
+
+
+def read_record() -> dict[str, Any]:
+    path = TOYBIRDS_BASE / RECORD
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def record(part: str, curve: list[float], goes_on: bool) -> None:
+    """Note how a part was made; what recipe.json says of the others stays.
+
+    A part has an entry for each sitting.
+    """
+    made = read_record()
+    sitting = {
+        "recipe": world() | RECIPE[part],
+        "processes": processes().num_processes,
+        "versions": {name: version(name) for name in ("torch", "diffusers", "transformers")},
+        "losses": curve,
+    }
+    made[part] = [*(made.get(part, []) if goes_on else []), sitting]
+
+    (TOYBIRDS_BASE / RECORD).write_text(json.dumps(made, indent=1, sort_keys=True) + "\n")
+
+
+PARTS = {
+    "vae": pretrain_vae,
+    "unet": pretrain_unet,
+    "clip": pretrain_clip,
+    "judge": pretrain_judge,
+}
+
+
+def parse_arguments() -> tuple[list[str], bool]:
+    """The parts to make, in order, and whether to go on from their weights."""
+    parser = argparse.ArgumentParser(
+        prog="python -m stages.pretrain", description="Make the embedded base."
+    )
+    parser.add_argument("parts", nargs="*", help=f"of {', '.join(PARTS)}; all without a name")
+    parser.add_argument(
+        "--continue", dest="goes_on", action="store_true", help="start from the shipped weights"
+    )
+    given = parser.parse_args()
+    if strange := [name for name in given.parts if name not in PARTS]:
+        parser.error(f"there is no part {strange[0]!r}; name {', '.join(PARTS)}")
+
+    return [name for name in PARTS if name in (given.parts or PARTS)], given.goes_on
 
 
 def main() -> None:
-    chosen = sys.argv[1:] or list(PARTS)
-    if strange := [name for name in chosen if name not in PARTS]:
-        raise BadInput(
-            f"python -m stages.pretrain: there is no part {strange[0]!r}; name {' or '.join(PARTS)}"
-        )
-
+    parts, goes_on = parse_arguments()
+    launch()
+    torch.set_num_threads(max(1, cores() // processes().num_processes))
     WORK.mkdir(parents=True, exist_ok=True)
-    for name, pretrain in PARTS.items():
-        if name in chosen:
-            record(pretrain())
+
+    for name in parts:
+        torch.manual_seed(RECIPE["seed"])
+        curve = PARTS[name](goes_on)
+        if processes().is_main_process:
+            record(name, curve, goes_on)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ Writes: data/synthesize/, an image table
 Paper:  Sec. 3.4, Eq. 2 (SDEdit)
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -22,6 +22,7 @@ from stages.shared.diffusion.attention_maps import (
     foreground_masks,
     record_attention,
 )
+from stages.shared.diffusion.base_model import Pipeline
 from stages.shared.diffusion.text import Text
 from stages.shared.diffusion.translation import (
     References,
@@ -35,6 +36,7 @@ from stages.shared.manifests import read_classes, read_manifest
 from stages.shared.methods import Strategy, read_strategy
 from stages.shared.params import load
 from stages.shared.paths import DOWNLOAD, FINETUNE, METHOD, PLAN, SUBSAMPLE, SYNTHESIZE
+from stages.shared.running.forks import spread
 from stages.shared.running.processes import common_folder, launch, processes, share
 from stages.shared.running.runtime import device, precision, seed_everything
 from stages.shared.running.work import model_folder, publish, work_key
@@ -68,20 +70,23 @@ def translate_foreground(
 
 
 def synthesize(
-    pipeline, table: Table, text: Text, words: Tensor | None, rows: pd.DataFrame, synth: Synth
+    pipeline: Pipeline,
+    references: References,
+    text: Text,
+    words: Tensor | None,
+    synth: Synth,
+    batches: Sequence[pd.DataFrame],
 ) -> Iterator[dict[str, bytes]]:
-    """Yield the encoded images of `rows` by key, batch by batch.
+    """Yield the encoded images of each batch of the plan's rows, by key.
 
-    Batches hold one strength each, so they do not follow the order of the rows. With `words` the
-    images lie on their references' own backgrounds.
+    A batch holds one strength. With `words` the images lie on their references' own backgrounds.
     """
-    references = References(pipeline, table, rows["source_key"], synth)
     make = translate_rows if words is None else partial(translate_foreground, words=words)
     encoding: dict[str, Future[bytes]] = {}
 
     # threads encode a batch while the next one is computed: encoders release the GIL
     with ThreadPoolExecutor() as pool:
-        for batch in buckets(rows, synth.batch):
+        for batch in batches:
             images = make(pipeline, references, text, batch, synth)
             previous = encoding
             encoding = {
@@ -98,25 +103,45 @@ def is_made(work: Path, shard: str) -> bool:
     return (work / f"{shard}.csv").exists() and (work / "result" / shard).exists()
 
 
-def make_shard(
-    work: Path, shard: str, rows: pd.DataFrame, make: Callable[[pd.DataFrame], list[bytes]]
-) -> None:
-    """Make a shard and its part of the manifest, unless an earlier run has.
+def write_shard_of(work: Path, shard: str, rows: pd.DataFrame, images: dict[str, bytes]) -> None:
+    """Write a shard and its part of the manifest.
 
-    make: the encoded images of the rows, in their order. Both files are renamed when they are
-    complete, so that a run that is killed leaves each whole or absent.
+    Both files are renamed when they are complete, so that a run that is killed leaves each whole or
+    absent.
     """
-    if is_made(work, shard):
-        return
-
     unfinished = work / f"{shard}.new"
-    names = [f"{key}.png" for key in rows["key"]]
-    extents = write_shard(unfinished, zip(names, make(rows), strict=True))
+    named = ((f"{key}.png", images[key]) for key in rows["key"])
+    extents = write_shard(unfinished, named)
     unfinished.replace(work / "result" / shard)
 
     located = locate_rows(rows.assign(label=rows["target_label"]), shard, extents)
     write_csv(work / unfinished.name, located)
     unfinished.replace(work / f"{shard}.csv")
+
+
+def make_shards(
+    shards: dict[str, pd.DataFrame],
+    synth: Synth,
+    make: Callable[[Sequence[pd.DataFrame]], Iterator[dict[str, bytes]]],
+    work: Path,
+) -> Iterator[int]:
+    """Make the shards' images, batch by batch, on all cores of a CPU; yields how many were made.
+
+    A shard is written when its last image is there.
+    """
+    left = dict(shards)
+    batches = [batch for rows in shards.values() for batch in buckets(rows, synth.batch)]
+    found: dict[str, bytes] = {}
+
+    for images in spread(batches, make):
+        found |= images
+        yield len(images)
+
+        for shard, rows in list(left.items()):
+            if all(key in found for key in rows["key"]):
+                write_shard_of(work, shard, rows, found)
+                for key in left.pop(shard)["key"]:
+                    del found[key]
 
 
 def make_images(
@@ -134,26 +159,21 @@ def make_images(
         for first in range(0, len(plan), SHARD_ROWS)
     }
     mine = share(list(shards))
+    lacking = [shard for shard in mine if not is_made(work, shard)]
 
     pipeline, text = load_translator(params.base, classes, strategy, synth.resolution)
     words = None
     if synth.keep_background:
         words = class_prompt_weights(pipeline.tokenizer, classes, strategy)
+    references = References(pipeline, table, synth)
+    make = partial(synthesize, pipeline, references, text, words, synth)
 
     total = sum(len(shards[shard]) for shard in mine)
-    done = sum(len(shards[shard]) for shard in mine if is_made(work, shard))
+    done = total - sum(len(shards[shard]) for shard in lacking)
     position = processes().process_index
     with tqdm(total=total, initial=done, desc="synthesize", unit="image", position=position) as bar:
-
-        def make(rows: pd.DataFrame) -> list[bytes]:
-            images: dict[str, bytes] = {}
-            for batch in synthesize(pipeline, table, text, words, rows, synth):
-                images |= batch
-                bar.update(len(batch))
-            return [images[key] for key in rows["key"]]
-
-        for shard in mine:
-            make_shard(work, shard, shards[shard], make)
+        for images in make_shards({shard: shards[shard] for shard in lacking}, synth, make, work):
+            bar.update(images)
 
     processes().wait_for_everyone()
     return pd.concat([read_manifest(work, name=f"{shard}.csv") for shard in shards])

@@ -17,7 +17,8 @@ synthetic image's label is Eq. 3's (eq3), a real-only classifier's answer (basel
 """
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -47,6 +48,7 @@ from stages.shared.manifests import read_classes, read_manifest
 from stages.shared.methods import read_mode
 from stages.shared.params import PATH, load, read
 from stages.shared.paths import DOWNLOAD, FILTER, METHOD, METRICS, SUBSAMPLE, SYNTHESIZE, TRAIN
+from stages.shared.running.forks import spread
 from stages.shared.running.processes import common_folder, launch, processes, share
 from stages.shared.running.runtime import device, precision, seed_everything, training_precision
 from stages.shared.running.work import model_folder, publish, work_key
@@ -184,31 +186,46 @@ def write_metrics(curves: pd.DataFrame, path: Path) -> None:
 
 def train_trials(params: RealParams, data: Data, arm: str, work: Path) -> None:
     """Train this process's trials; each leaves its last epoch in <work>/trial-<k>.pt."""
-    has_teacher = isinstance(params, SyntheticParams) and params.arm.labels == "baseline"
-    classes = data.real.labels.shape[1]
     trials = share(range(params.train.trials))
-    epochs = len(trials) * params.train.epochs * (1 + has_teacher)
+    epochs = len(trials) * params.train.epochs * (1 + has_teacher(params))
     position = processes().process_index
 
     with tqdm(total=epochs, desc=f"train {arm}", unit="epoch", position=position) as bar:
-        for trial in trials:
-            seed = params.seed + trial
-            labelled = data
+        for done in spread(trials, partial(train_in_turn, params, data, work)):
+            bar.update(done)
 
-            if has_teacher:
-                checkpoint = work / f"teacher-{trial}.pt"
-                teacher = open_trial(params, classes, seed, checkpoint)
-                bar.update(len(teacher["history"]))
-                for _ in train_teacher(teacher, params, data, seed, checkpoint):
-                    bar.update()
-                labelled = teach(data, teacher["network"], params.train)
-                del teacher  # its optimiser would take memory while the pupil is trained
 
-            checkpoint = trial_file(work, trial)
-            state = open_trial(params, classes, seed, checkpoint)
-            bar.update(len(state["history"]))
-            for _ in train_trial(state, params, labelled, seed, checkpoint):
-                bar.update()
+def train_in_turn(
+    params: RealParams, data: Data, work: Path, trials: Sequence[int]
+) -> Iterator[int]:
+    """Train trials one after the other; yields how many epochs were done since."""
+    for trial in trials:
+        yield from train_one(params, data, work, trial)
+
+
+def has_teacher(params: RealParams) -> bool:
+    return isinstance(params, SyntheticParams) and params.arm.labels == "baseline"
+
+
+def train_one(params: RealParams, data: Data, work: Path, trial: int) -> Iterator[int]:
+    """Train one trial, with its teacher before it; yields how many epochs were done since."""
+    classes = data.real.labels.shape[1]
+    seed = params.seed + trial
+
+    if has_teacher(params):
+        checkpoint = work / f"teacher-{trial}.pt"
+        teacher = open_trial(params, classes, seed, checkpoint)
+        yield len(teacher["history"])
+        for _ in train_teacher(teacher, params, data, seed, checkpoint):
+            yield 1
+        data = teach(data, teacher["network"], params.train)
+        del teacher  # its optimiser would take memory while the pupil is trained
+
+    checkpoint = trial_file(work, trial)
+    state = open_trial(params, classes, seed, checkpoint)
+    yield len(state["history"])
+    for _ in train_trial(state, params, data, seed, checkpoint):
+        yield 1
 
 
 def trial_file(work: Path, trial: int) -> Path:
@@ -223,14 +240,22 @@ def write_result(params: RealParams, classes: int, work: Path, result: Path) -> 
     result.mkdir(exist_ok=True)
     tests = load_tests(params.train.resize, classes)
     histories = []
-    predictions = []
+    parts = {}
+
+    def answer_tests(trials: Sequence[int]) -> Iterator[tuple[int, pd.DataFrame]]:
+        for trial in trials:
+            network = load_trial(params, classes, trial_file(work, trial))["network"]
+            yield trial, read_tests(network, trial, tests, params.train)
+
+    for trial, part in spread(range(params.train.trials), answer_tests):
+        parts[trial] = part
 
     for trial in range(params.train.trials):
         state = load_trial(params, classes, trial_file(work, trial))
         histories.append(state["history"])
-        predictions.append(read_tests(state["network"], trial, tests, params.train))
         save_file(weights(state["network"]), result / f"trial-{trial}.safetensors")
 
+    predictions = [parts[trial] for trial in sorted(parts)]
     write_csv(result / "predictions.csv", pd.concat(predictions))
     return write_curves(histories, result / "curves.csv")
 

@@ -17,7 +17,7 @@ from experiments.estimating.pictures import draw_photo, repeat_photos, time_load
 from experiments.estimating.timing import Rate, time_batch
 from experiments.reproducing.environment import processor
 from experiments.tables.recipes import Tree
-from stages.finetune import Learner, diffusion_loss
+from stages.finetune import Batch, Learner, batch_parts, diffusion_loss
 from stages.shared.classifier.training import new_state, train_step
 from stages.shared.diffusion.base_model import check_resolution, encode_moments, load_base
 from stages.shared.diffusion.text import encode_prompts, tokenize
@@ -27,6 +27,7 @@ from stages.shared.params import pick
 from stages.shared.pretrained.clip import image_features, load_clip
 from stages.shared.prompts import class_prompts
 from stages.shared.running import runtime
+from stages.shared.running.forks import Partner
 from stages.shared.schemas import filter, finetune, synthesize
 from stages.shared.schemas.train import RealArm, RealParams, Train
 from stages.shared.tables import Table, encode_png
@@ -129,13 +130,15 @@ def time_finetuning(tree: Tree, counts: Counts, table: Table) -> dict[str, Any]:
     classes = read_classes(table.folder)
     learner = Learner(pipeline, classes, strategy, options)
     scheduler = DDPMScheduler.from_config(pipeline.scheduler.config)
+    alone = Partner((0, 1))
     ids = tokenize(pipeline, class_prompts(classes.head(1), strategy))
 
     def learn(size: int) -> None:
         latents = noise(pipeline, size, options.resolution).float().cpu()
-        prompts = ids.expand(size, -1, -1)
-        rows = list(range(size))
-        learner.step(diffusion_loss(pipeline, scheduler, latents, prompts, None, rows))
+        times = torch.zeros(size, dtype=torch.long)
+        batch = Batch(latents, torch.randn_like(latents), times, ids.expand(size, -1, -1))
+        parts = batch_parts(size, alone)
+        learner.step((diffusion_loss(pipeline, scheduler, batch, part) for part in parts), alone)
 
     return {"finetune_step": time_batch("finetune.batch: step", options.batch, learn)}
 

@@ -40,12 +40,13 @@ def time_loading(table: Table, params: Train, images: int) -> Rate:
     pictures = data.Pictures(table, params.resize, keep=data.fits(images, params.resize))
     pool = data.Data(data.Pool(pictures, torch.ones(rows, 1)))
 
-    batches = data.even_batches(rows, params.batch)
-    draws = data.draw_epoch(0, 0, pool, len(batches), 0.0)
-    augment = data.augmenter(params.augmentation, params.resolution, params.padding)
+    count = len(data.even_batches(rows, params.batch))
+    augment = data.Augment(params.augmentation, params.resolution, params.padding)
+    epochs = data.Epochs(pool, lambda epoch: data.draw_epoch(0, epoch, pool, count, 0.0), augment)
+    batches = data.Batches(epochs, range(1), params.batch, patches=False)
 
     def load(_rows: int) -> None:
-        for _ in make_loader(data.Epoch(pool, draws, augment), batches, params.resolution):
+        for _ in make_loader(epochs, batches, params.resolution):
             pass
 
     seconds = time_calls(load, rows) / rows

@@ -10,11 +10,13 @@ from transformers import (
     CLIPVisionConfig,
 )
 
-TOKENS = 32  # the text encoder's context length
+from stages.pretraining.text import TOKENS
+
+FACTOR = 4  # pixels a side of a latent pixel
 
 
 def make_vae(size: int) -> AutoencoderKL:
-    """Eight latent channels at a quarter of the side: enough for a wing bar of two pixels."""
+    """Eight latent channels at a quarter of the side: enough for a wing bar of a few pixels."""
     return AutoencoderKL(
         down_block_types=["DownEncoderBlock2D"] * 3, up_block_types=["UpDecoderBlock2D"] * 3,
         block_out_channels=(24, 32, 64), layers_per_block=1, latent_channels=8, norm_num_groups=8,
@@ -36,10 +38,12 @@ def text_config(tokenizer: CLIPTokenizer, width: int) -> CLIPTextConfig:
 
 
 def make_unet(size: int) -> UNet2DConditionModel:
+    """Most of its work is at half and quarter of the latents' side, where attention is cheap."""
     return UNet2DConditionModel(
-        sample_size=size // 4, in_channels=8, out_channels=8, block_out_channels=(64, 128),
-        down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
+        sample_size=size // FACTOR, in_channels=8, out_channels=8,
+        block_out_channels=(48, 96, 128),
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
         layers_per_block=1, attention_head_dim=2, cross_attention_dim=128, norm_num_groups=16,
     )  # fmt: skip
 
@@ -55,7 +59,7 @@ def make_scheduler() -> DPMSolverMultistepScheduler:
 def make_clip(tokenizer: CLIPTokenizer, size: int) -> CLIPModel:
     vision = CLIPVisionConfig(
         hidden_size=96, intermediate_size=192, num_hidden_layers=3, num_attention_heads=3,
-        projection_dim=64, image_size=size, patch_size=4,
+        projection_dim=64, image_size=size, patch_size=8,
     )  # fmt: skip
     text = text_config(tokenizer, 64)
 

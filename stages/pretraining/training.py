@@ -11,35 +11,38 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from stages.shared.running.checkpoint import load_checkpoint, save_checkpoint
+from stages.shared.running.processes import processes, sum_gradients
+from stages.shared.running.runtime import device, training_precision
 
 CHECKPOINT_SECONDS = 300
+AVERAGED = 0.999  # decay of the moving average of the weights
 Parts = dict[str, Any]  # the objects with a state_dict, by their names in the checkpoint
+Loss = Callable[[torch.Generator], Tensor]  # of a batch that is drawn from the generator
 
 
 def train(
-    path: Path,
-    model: nn.Module,
-    loss: Callable[[torch.Generator], Tensor],
-    steps: int,
-    learning_rate: float,
-    seed: int,
+    path: Path, model: nn.Module, loss: Loss, steps: int, learning_rate: float, seed: int
 ) -> list[float]:
     """Optimise `loss` over `model`'s parameters; leaves their moving average in `model`.
 
-    Step k draws from generator (seed, k), so that a run that resumes from the checkpoint at `path`
-    equals an unbroken one. Returns the loss curve, one mean per 100 steps.
+    Step k of process r draws from generator (seed, k, r), so that a run that resumes from the
+    checkpoint at `path` equals an unbroken one. Each process draws a batch of its own; the gradient
+    is the mean of theirs. Returns the loss curve, one mean per 100 steps.
     """
+    model.to(device())
     parts = make_parts(model, steps, learning_rate)
     average = parts["state"]["average"]
     curve, first = resume(path, parts) if path.exists() else ([], 0)
 
     losses: list[Tensor] = []
     saved = time.monotonic()
-    bar = tqdm(range(first, steps), initial=first, total=steps, desc=path.stem, mininterval=10)
+    bar = tqdm(
+        range(first, steps), initial=first, total=steps, desc=path.stem, mininterval=10,
+        disable=not processes().is_main_process,
+    )  # fmt: skip
 
     for step in bar:
-        generator = torch.Generator().manual_seed(seed * 10**6 + step)
-        losses.append(descend(model, parts["optimizer"], loss(generator)))
+        losses.append(descend(model, parts["optimizer"], loss, generator(seed, step)))
         parts["ramp"].step()
         average.update_parameters(model)
 
@@ -51,10 +54,18 @@ def train(
         # between two means alone, since the losses of an unfinished one are not saved
         if step + 1 == steps or (not losses and time.monotonic() - saved > CHECKPOINT_SECONDS):
             saved = time.monotonic()
-            save(path, parts, curve, step + 1)
+            if processes().is_main_process:
+                save(path, parts, curve, step + 1)
 
     model.load_state_dict(average.module.state_dict())
+    processes().wait_for_everyone()
     return curve
+
+
+def generator(seed: int, step: int) -> torch.Generator:
+    """The random numbers of one step in this process."""
+    stream = seed * 10**6 + step + 10**12 * processes().process_index
+    return torch.Generator().manual_seed(stream)
 
 
 def make_parts(model: nn.Module, steps: int, learning_rate: float) -> Parts:
@@ -63,9 +74,9 @@ def make_parts(model: nn.Module, steps: int, learning_rate: float) -> Parts:
     AdamW, with 100 warm-up steps and a linear decay over the last third.
     """
     optimizer = torch.optim.AdamW(
-        model.parameters(), lr=learning_rate, weight_decay=1e-4, betas=(0.9, 0.99)
+        model.parameters(), lr=learning_rate, weight_decay=1e-4, betas=(0.9, 0.99), fused=True
     )
-    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.999))
+    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(AVERAGED))
     ramp = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda k: min(1, (k + 1) / 100, 3 * (steps - k) / steps)
     )
@@ -89,11 +100,18 @@ def resume(path: Path, parts: Parts) -> tuple[list[float], int]:
     return saved["curve"], saved["step"]
 
 
-def descend(model: nn.Module, optimizer: torch.optim.Optimizer, loss: Tensor) -> Tensor:
-    """Take one step down the clipped gradient; returns the loss."""
+def descend(
+    model: nn.Module, optimizer: torch.optim.Optimizer, loss: Loss, drawn: torch.Generator
+) -> Tensor:
+    """Take one step down the clipped gradient; returns the loss of all processes' batches."""
+    mixed = training_precision() == torch.bfloat16
+    with torch.autocast(device().type, torch.bfloat16, enabled=mixed):
+        mine = loss(drawn) / processes().num_processes
+
     optimizer.zero_grad()
-    loss.backward()
+    mine.backward()
+    total = sum_gradients(list(model.parameters()), mine.detach())
     nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     optimizer.step()
 
-    return loss.detach()
+    return total

@@ -6,7 +6,7 @@ import torch
 from diffusers import DDPMScheduler, StableDiffusionPipeline
 from torch import nn
 
-from stages.finetune import Learner, TokenEmbedding, diffusion_loss, finetune, row_weights
+from stages.finetune import Batch, Learner, TokenEmbedding, diffusion_loss, finetune, row_weights
 from stages.shared.diffusion.base_model import load_base, load_finetuned
 from stages.shared.diffusion.text import tokenize
 from stages.shared.pretrained.reference import Pretrained
@@ -149,7 +149,6 @@ def test_the_loss_is_that_of_the_bases_prediction_type(prediction, monkeypatch):
 
     monkeypatch.setattr("stages.finetune.predict", answer)
     ids = tokenize(pipeline, ["a bird"]).expand(3, -1, -1)
-    generator = torch.Generator().manual_seed(0)
-    loss = diffusion_loss(pipeline, scheduler, latents, ids, generator, [0, 1, 2])
+    batch = Batch(latents, torch.randn(3, 8, 8, 8), torch.tensor([5, 500, 900]), ids)
 
-    assert loss < 1e-8
+    assert diffusion_loss(pipeline, scheduler, batch, [0, 1, 2]) < 1e-8

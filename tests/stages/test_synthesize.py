@@ -16,12 +16,13 @@ from stages import synthesize as stage
 from stages.shared.diffusion.attention_maps import foreground_masks, prompt_weights
 from stages.shared.diffusion.base_model import load_base
 from stages.shared.diffusion.text import encode_prompts
-from stages.shared.diffusion.translation import buckets, load_translator, read_plan
+from stages.shared.diffusion.translation import References, buckets, load_translator, read_plan
 from stages.shared.files import write_csv
 from stages.shared.pretrained.reference import Pretrained
+from stages.shared.running import forks
 from stages.shared.schemas.synthesize import Params, Synth, check_mode
 from stages.shared.tables import Table, locate_rows
-from stages.synthesize import keep_background, make_shard, synthesize
+from stages.synthesize import keep_background, synthesize
 from tests.conftest import PIPELINE
 
 SYNTH = Synth(steps=10, guidance_scale=2.5, resolution=32, batch=32, keep_background=False)
@@ -53,8 +54,10 @@ def decode(image: bytes) -> np.ndarray:
 
 def make_all(pipeline, table, text, words, plan: pd.DataFrame, synth: Synth) -> np.ndarray:
     """The plan's images in the order of its rows, int (n, side, side, 3)."""
+    references = References(pipeline, table, synth)
+    batches = list(buckets(plan, synth.batch))
     encoded: dict[str, bytes] = {}
-    for batch in synthesize(pipeline, table, text, words, plan, synth):
+    for batch in synthesize(pipeline, references, text, words, synth, batches):
         encoded |= batch
 
     return np.stack([decode(encoded[key]) for key in plan["key"]])
@@ -110,7 +113,10 @@ def test_every_batch_is_yielded_once(pipeline, table):
     synth = SYNTH.model_copy(update={"batch": 2})
     text = encode_prompts(pipeline, PROMPTS)
 
-    batches = [list(batch) for batch in synthesize(pipeline, table, text, None, plan, synth)]
+    references = References(pipeline, table, synth)
+    made = synthesize(pipeline, references, text, None, synth, list(buckets(plan, 2)))
+    batches = [list(batch) for batch in made]
+
     assert batches == [["00000001", "00000003"], ["00000000", "00000002"], ["00000004"]]
 
 
@@ -132,25 +138,40 @@ def test_a_shards_images_lie_in_the_order_of_its_rows(table, classes, tmp_path, 
         assert np.array_equal(decode(made.read(row)), alone[0])
 
 
-def test_a_finished_shard_is_not_made_again(tmp_path):
+@pytest.fixture
+def asked(monkeypatch, tmp_path) -> list[int]:
+    """How many images were asked for, by call; shards have two rows, and there is no model."""
     (tmp_path / "result").mkdir()
-    calls = []
+    calls: list[int] = []
 
-    def make(rows):
-        calls.append(len(rows))
-        return [b"x"] * len(rows)
+    def make(pipeline, references, text, words, synth, batches):
+        calls.append(sum(len(batch) for batch in batches))
+        for batch in batches:
+            yield dict.fromkeys(batch["key"], b"\x89P")
 
-    rows = plan_of(["", ""], [1.0, 1.0])
-    make_shard(tmp_path, "shard-00000.tar", rows, make)
-    first = (tmp_path / "shard-00000.tar.csv").read_text()
-    make_shard(tmp_path, "shard-00000.tar", rows, make)
-    assert calls == [2]
-    assert (tmp_path / "shard-00000.tar.csv").read_text() == first
+    monkeypatch.setattr(stage, "load_translator", lambda *_: (None, None))
+    monkeypatch.setattr(stage, "synthesize", make)
+    monkeypatch.setattr(stage, "SHARD_ROWS", 2)
+    monkeypatch.setattr(forks, "cores", lambda: 1)
+    return calls
+
+
+def test_a_finished_shard_is_not_made_again(asked, table, classes, tmp_path):
+    params = Params(base=Pretrained(id=PIPELINE, revision=None), synth=SYNTH)
+    plan = plan_of([""] * 5, [1.0] * 5)
+
+    def make() -> pd.DataFrame:
+        return stage.make_images(params, plan, table, classes, "none", tmp_path)
+
+    first = make()
+    assert list(first["shard"]) == [f"shard-0000{shard}.tar" for shard in (0, 0, 1, 1, 2)]
+    assert make().equals(first)
+    assert asked == [5, 0]
 
     # as if it had been published by a run that was killed before it could clear up
-    (tmp_path / "result/shard-00000.tar").unlink()
-    make_shard(tmp_path, "shard-00000.tar", rows, make)
-    assert calls == [2, 2]
+    (tmp_path / "result/shard-00001.tar").unlink()
+    assert make().equals(first)
+    assert asked == [5, 0, 2]
 
 
 def test_a_plan_that_names_an_unknown_image_is_refused(tmp_path):

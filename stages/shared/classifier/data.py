@@ -4,6 +4,7 @@ Whatever is random in an epoch is drawn from (seed, epoch) before it starts, so 
 depends neither on the number of workers nor on an interruption.
 """
 
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -158,50 +159,104 @@ def draw_epoch(seed: int, epoch: int, data: Data, batches: int, mix_probability:
     return Draws(real, synthetic, seeds, mix_seed)
 
 
-def augmenter(augmentation: Augmentation, resolution: int, padding: int) -> v2.Transform:
-    """torchvision's transforms of an image's bytes (3, size, size).
+class Augment(NamedTuple):
+    """How images are varied, by name and numbers (see params.yaml)."""
 
-    "crop" is the paper's (Sec. 4.2), "resized-crop" the official code's for a long tail. The latter
-    are done by Pillow, as in the official code: it computes in whole numbers, so that the result
-    does not depend on the number of threads.
+    name: Augmentation
+    resolution: int
+    padding: int
+
+
+def crop(pictures: Sequence[Tensor], seeds: np.ndarray, resolution: int, padding: int) -> Tensor:
+    """A random crop out of each black-padded picture, half of them mirrored (Sec. 4.2).
+
+    pictures: bytes (3, size, size). Returns (n, 3, resolution, resolution). Each seed is read as
+    a number whose digits are the crop's row, its column and whether it is mirrored.
     """
-    if augmentation == "crop":
-        return v2.Compose([v2.RandomCrop(resolution, padding), v2.RandomHorizontalFlip()])
+    size = pictures[0].shape[-1]
+    places = size + 2 * padding - resolution + 1
+    tops = seeds % places
+    lefts = seeds // places % places
+    mirrored = seeds // places**2 % 2
 
+    padded = np.zeros((size + 2 * padding, size + 2 * padding, 3), np.uint8)
+    inside = padded[padding : padding + size, padding : padding + size]
+    crops = np.empty((len(pictures), resolution, resolution, 3), np.uint8)
+
+    for row, picture in enumerate(pictures):
+        inside[:] = picture.permute(1, 2, 0).numpy()
+        top = tops[row]
+        left = lefts[row]
+        part = padded[top : top + resolution, left : left + resolution]
+        crops[row] = part[:, ::-1] if mirrored[row] else part
+
+    return torch.from_numpy(crops).permute(0, 3, 1, 2)
+
+
+def resized_crop(pictures: Sequence[Tensor], seeds: np.ndarray, resolution: int) -> Tensor:
+    """A crop of random size and shape, mirrored, with colour jitter (official code, Sec. 4.3).
+
+    It is done by Pillow, as in the official code: it computes in whole numbers, so that the result
+    does not depend on the number of threads. pictures: bytes (3, size, size).
+    """
     jitter = v2.ColorJitter(JITTER, JITTER, JITTER)
-    crop = v2.RandomResizedCrop(resolution)
+    resize = v2.RandomResizedCrop(resolution)
+    steps = [v2.ToPILImage(), resize, v2.RandomHorizontalFlip(), jitter, v2.PILToTensor()]
+    transform = v2.Compose(steps)
 
-    return v2.Compose([v2.ToPILImage(), crop, v2.RandomHorizontalFlip(), jitter, v2.PILToTensor()])
+    varied = []
+    for picture, seed in zip(pictures, seeds, strict=True):
+        # torchvision's transforms draw from the common generator
+        torch.default_generator.manual_seed(int(seed))
+        varied.append(transform(picture))
+
+    return torch.stack(varied)
 
 
-class Epoch(Dataset[tuple[Tensor, Tensor]]):
-    """One epoch's training images and labels by position, augmented as drawn before."""
+class Epochs(Dataset[tuple[Tensor, Tensor]]):
+    """All epochs' training images and labels, by batch, augmented as drawn before.
 
-    def __init__(self, data: Data, draws: Draws, augment: v2.Transform):
+    draw: an epoch's draws. An index is a pair, an epoch and a position in it; a batch is of one
+    epoch.
+    """
+
+    def __init__(self, data: Data, draw: Callable[[int], Draws], augment: Augment):
         self.data = data
-        self.draws = draws
+        self.draw = draw
         self.augment = augment
+        self._drawn: tuple[int, Draws] | None = None
 
-    def __len__(self) -> int:
-        return len(self.draws.real)
+    def draws(self, epoch: int) -> Draws:
+        if self._drawn is None or self._drawn[0] != epoch:
+            self._drawn = (epoch, self.draw(epoch))
+        return self._drawn[1]
 
-    def __getitem__(self, position: int) -> tuple[Tensor, Tensor]:
-        draws = self.draws
-        pool = self.data.real
-        row = draws.real[position]
-        if self.data.synthetic is not None and draws.synthetic[position] >= 0:
-            pool = self.data.synthetic
-            row = draws.synthetic[position]
+    def __getitems__(self, places: Sequence[tuple[int, int]]) -> tuple[Tensor, Tensor]:
+        """The images, bytes (n, 3, resolution, resolution), and the labels, (n, classes)."""
+        draws = self.draws(places[0][0])
+        positions = [position for _, position in places]
+        drawn = [self._find(draws, position) for position in positions]
 
-        # torchvision's transforms draw from the common generator: seeded here, an image's
-        # augmentation does not depend on which worker makes it.
-        torch.default_generator.manual_seed(int(draws.seed[position]))
+        pictures = [pool.pictures[row] for pool, row in drawn]
+        labels = torch.stack([pool.labels[row] for pool, row in drawn])
+        return self._vary(pictures, draws.seed[positions]), labels
 
-        return self.augment(pool.pictures[row]), pool.labels[row]
+    def _find(self, draws: Draws, position: int) -> tuple[Pool, int]:
+        """The pool and the row that a position shows."""
+        synthetic = draws.synthetic[position]
+        if self.data.synthetic is not None and synthetic >= 0:
+            return self.data.synthetic, synthetic
+        return self.data.real, draws.real[position]
+
+    def _vary(self, pictures: list[Tensor], seeds: np.ndarray) -> Tensor:
+        name, resolution, padding = self.augment
+        if name == "crop":
+            return crop(pictures, seeds, resolution, padding)
+        return resized_crop(pictures, seeds, resolution)
 
 
 class Centred(Dataset[Tensor]):
-    """The middle of each image, for inference."""
+    """The middle of each image, by batch, for inference: bytes (n, 3, resolution, resolution)."""
 
     def __init__(self, pictures: Pictures, resolution: int):
         self.pictures = pictures
@@ -210,8 +265,9 @@ class Centred(Dataset[Tensor]):
     def __len__(self) -> int:
         return len(self.pictures)
 
-    def __getitem__(self, row: int) -> Tensor:
-        return center_crop(self.pictures[row], [self.resolution, self.resolution])
+    def __getitems__(self, rows: Sequence[int]) -> Tensor:
+        pictures = torch.stack([self.pictures[row] for row in rows])
+        return center_crop(pictures, [self.resolution, self.resolution])
 
 
 def even_batches(rows: int, batch: int) -> list[list[int]]:
@@ -222,11 +278,29 @@ def even_batches(rows: int, batch: int) -> list[list[int]]:
     return [part.tolist() for part in np.array_split(np.arange(rows), -(-rows // batch))]
 
 
-def add_patches(batches: list[list[int]], draws: Draws) -> list[list[int]]:
-    """The batches that are to be mixed, followed by as many patches (CMO)."""
-    half = len(draws.real) // 2
+def batches_of(draws: Draws, batch: int, patches: bool) -> list[list[int]]:
+    """An epoch's batches of positions; where it is to be mixed, patches follow a batch (CMO)."""
+    rows = len(draws.real) // 2
+    batches = even_batches(rows, batch)
+    if not patches:
+        return batches
 
     return [
-        batch if seed < 0 else [*batch, *(half + position for position in batch)]
-        for batch, seed in zip(batches, draws.mix_seed, strict=True)
+        members if seed < 0 else [*members, *(rows + position for position in members)]
+        for members, seed in zip(batches, draws.mix_seed, strict=True)
     ]
+
+
+class Batches:
+    """The batches of the epochs of `span`, as `Epochs` takes them."""
+
+    def __init__(self, epochs: Epochs, span: range, batch: int, patches: bool):
+        self.epochs = epochs
+        self.span = span
+        self.batch = batch
+        self.patches = patches
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        for epoch in self.span:
+            for batch in batches_of(self.epochs.draws(epoch), self.batch, self.patches):
+                yield [(epoch, position) for position in batch]

@@ -75,14 +75,15 @@ class Normalise(nn.Module):
 
 
 def small_resnet(classes: int) -> nn.Module:
-    """Stages of 16, 32 and 64 channels at full, half and quarter size, for 32 to 64 pixels.
+    """ResNet's stem, to a quarter of the size, then stages of 32 and 64 channels: for 64 pixels.
 
     It has 0.08 M parameters.
     """
     return nn.Sequential(
-        conv3x3(3, 16),
+        conv3x3(3, 16, 2),
         nn.BatchNorm2d(16),
         nn.ReLU(inplace=True),
+        nn.MaxPool2d(3, 2, 1),
         _down(16, 32),
         _down(32, 64),
         nn.AdaptiveAvgPool2d(1),

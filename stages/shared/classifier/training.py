@@ -1,9 +1,10 @@
 """One classifier from first epoch to last: its recipe, its training, its answers (Sec. 4)."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -11,12 +12,13 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from stages.shared.classifier.data import (
+    Augment,
+    Batches,
     Centred,
     Data,
-    Epoch,
+    Draws,
+    Epochs,
     Pictures,
-    add_patches,
-    augmenter,
     draw_epoch,
     even_batches,
 )
@@ -34,6 +36,7 @@ from stages.shared.running.runtime import (
 from stages.shared.schemas.train import RealParams, Train
 
 State = dict[str, Any]  # network, optimizer and history
+Batch = TypeVar("Batch")
 
 
 def open_trial(params: RealParams, classes: int, seed: int, checkpoint: Path) -> State:
@@ -93,37 +96,58 @@ def train_trial(
 
     When the iterator is exhausted, the last epoch is trained and its state is in `checkpoint`.
     """
+    options = params.train
+    span = range(len(state["history"]), options.epochs)
+    course = open_course(params, data, seed, span)
     saved = time.monotonic()
 
-    for epoch in range(len(state["history"]), params.train.epochs):
-        train_epoch(state, data, epoch, params, seed)
+    for epoch in span:
+        train_epoch(state, course, epoch, params)
 
-        if time.monotonic() - saved >= checkpoint_seconds() or epoch + 1 == params.train.epochs:
+        if time.monotonic() - saved >= checkpoint_seconds() or epoch + 1 == options.epochs:
             save_state(state, checkpoint)
             saved = time.monotonic()
 
         yield epoch
 
 
-def train_epoch(state: State, data: Data, epoch: int, params: RealParams, seed: int) -> None:
-    """One pass over as many images as there are real ones.
+class Course(NamedTuple):
+    """What a trial goes through: its epochs, and their batches in order, loaded ahead."""
+
+    epochs: Epochs
+    batches: Iterator[tuple[Tensor, Tensor]]
+
+
+def open_course(params: RealParams, data: Data, seed: int, span: range) -> Course:
+    """The epochs of `span`; one loader serves all of them."""
+    options = params.train
+    augment = Augment(options.augmentation, options.resolution, options.padding)
+    epochs = Epochs(data, partial(draw, params, data, seed), augment)
+    batches = Batches(epochs, span, options.batch, params.arm.mix == "cmo")
+
+    return Course(epochs, iter(make_loader(epochs, batches, options.resolution)))
+
+
+def draw(params: RealParams, data: Data, seed: int, epoch: int) -> Draws:
+    """All random draws of one epoch of an arm."""
+    arm = params.arm
+    probability = mix_probability(arm.mix, arm.mix_probability, epoch, params.train.epochs)
+    batches = len(even_batches(len(data.real.labels), params.train.batch))
+    return draw_epoch(seed, epoch, data, batches, probability)
+
+
+def train_epoch(state: State, course: Course, epoch: int, params: RealParams) -> None:
+    """One pass over as many images as there are real ones: the course's next epoch.
 
     Appends epoch, mean loss, accuracy in percent and the last rate to the history.
     """
     options = params.train
-    arm = params.arm
-    rows = len(data.real.labels)
-
-    batches = even_batches(rows, options.batch)
-    probability = mix_probability(arm.mix, arm.mix_probability, epoch, options.epochs)
-    draws = draw_epoch(seed, epoch, data, len(batches), probability)
-
-    read = add_patches(batches, draws) if arm.mix == "cmo" else batches
-    augment = augmenter(options.augmentation, options.resolution, options.padding)
-    loader = make_loader(Epoch(data, draws, augment), read, options.resolution)
+    data = course.epochs.data
+    draws = course.epochs.draws(epoch)
+    steps = len(draws.mix_seed)
 
     weights = None
-    if arm.reweight == "drw":
+    if params.arm.reweight == "drw":
         weights = drw_weights(data.class_sizes(), epoch, options.epochs)
     if weights is not None:
         weights = weights.to(device())
@@ -132,25 +156,33 @@ def train_epoch(state: State, data: Data, epoch: int, params: RealParams, seed: 
     sums = torch.zeros(2, device=device())
     rate = 0.0
 
-    for number, (images, labels) in enumerate(loader):
+    for number, mix_seed in enumerate(draws.mix_seed):
+        images, labels = next(course.batches)
         images = images.to(device(), non_blocking=True).float()
         labels = labels.to(device(), non_blocking=True)
-        if draws.mix_seed[number] >= 0:
-            images, labels = mix_batch(images, labels, arm.mix, int(draws.mix_seed[number]))
+        if mix_seed >= 0:
+            images, labels = mix_batch(images, labels, params.arm.mix, int(mix_seed))
 
-        step = epoch * len(batches) + number
-        factor = rate_factor(options.schedule, options.warmup, step, len(batches), options.epochs)
+        step = epoch * steps + number
+        factor = rate_factor(options.schedule, options.warmup, step, steps, options.epochs)
         rate = options.learning_rate * factor
         sums += train_step(state, images, labels, weights, rate)
 
+    rows = len(data.real.labels)
     loss, correct = sums.tolist()
     state["history"].append([epoch, loss / rows, 100 * correct / rows, rate])
 
 
-def make_loader(dataset: Dataset, batches: list[list[int]], resolution: int) -> DataLoader:
+def whole_batch(batch: Batch) -> Batch:
+    """The datasets give batches, not images: there is nothing to put together."""
+    return batch
+
+
+def make_loader(dataset: Dataset, batches: Iterable[list[Any]], resolution: int) -> DataLoader:
     return DataLoader(
         dataset,
         batch_sampler=batches,
+        collate_fn=whole_batch,
         num_workers=workers(resolution),
         pin_memory=device().type == "cuda",
         # DataLoader draws a seed that is not used here; a generator of its own

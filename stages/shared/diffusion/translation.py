@@ -5,6 +5,7 @@ pipelines, one image at a time.
 """
 
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 
 import pandas as pd
@@ -31,37 +32,44 @@ from stages.shared.prompts import class_prompts
 from stages.shared.tables import Table
 
 PLAN_COLUMNS = ["key", "source_key", "source_label", "target_label", "strength", "seed"]
+KEPT_GROUPS = 512  # of encoded references; of 32 images at 512 pixels, 1 GiB in half precision
 
 
 class References:
-    """The training images that some rows of a plan refer to, each encoded once."""
+    """The training images that a plan refers to, each encoded once.
 
-    def __init__(self, pipeline: Pipeline, table: Table, keys: pd.Series, sampling: Sampling):
+    They are encoded when they are first needed, in groups that are the same whoever needs them.
+    """
+
+    def __init__(self, pipeline: Pipeline, table: Table, sampling: Sampling):
+        self.pipeline = pipeline
         self.table = table
-        self.resolution = sampling.resolution
+        self.sampling = sampling
         self.rows = {key: row for row, key in enumerate(table.rows["key"])}
-
-        wanted = sorted(set(keys) - {""})
-        self.index = {key: index for index, key in enumerate(wanted)}
-
-        if wanted:
-            rows = [self.rows[key] for key in wanted]
-            self.means, self.deviations = encode_moments(
-                pipeline, table, rows, sampling.resolution, sampling.batch
-            )
+        self._group = lru_cache(KEPT_GROUPS)(self._encode)
 
     def latents(self, keys: pd.Series, generators: list[torch.Generator]) -> Tensor:
         """A sample of each image's posterior, drawn with the image's own generator, unscaled."""
-        chosen = [self.index[key] for key in keys]
-        shape = self.means[:1].shape
-        dtype = self.means.dtype
-        noises = [torch.randn(shape, generator=generator, dtype=dtype) for generator in generators]
+        sampled = []
 
-        return self.means[chosen] + self.deviations[chosen] * torch.cat(noises)
+        for key, generator in zip(keys, generators, strict=True):
+            group, place = divmod(self.rows[key], self.sampling.batch)
+            means, deviations = self._group(group)
+            mean = means[place : place + 1]
+            noise = torch.randn(mean.shape, generator=generator, dtype=mean.dtype)
+            sampled.append(mean + deviations[place : place + 1] * noise)
+
+        return torch.cat(sampled)
+
+    def _encode(self, group: int) -> tuple[Tensor, Tensor]:
+        size = self.sampling.batch
+        rows = range(group * size, min((group + 1) * size, len(self.table)))
+        return encode_moments(self.pipeline, self.table, rows, self.sampling.resolution, size)
 
     def images(self, keys: pd.Series) -> list[Image.Image]:
         """The images themselves, resized as they were for encoding."""
-        return [square(self.table.image(self.rows[key]), self.resolution) for key in keys]
+        side = self.sampling.resolution
+        return [square(self.table.image(self.rows[key]), side) for key in keys]
 
 
 def load_translator(

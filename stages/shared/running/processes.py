@@ -10,7 +10,7 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from datetime import timedelta
 from functools import cache
@@ -85,21 +85,27 @@ def gather(mine: dict[int, Item]) -> dict[int, Item]:
     return {key: found[key] for key in sorted(found)}
 
 
-def sum_gradients(parameters: Sequence[torch.nn.Parameter], loss: Tensor) -> Tensor:
+def sum_gradients(
+    parameters: Sequence[torch.nn.Parameter],
+    loss: Tensor,
+    add: Callable[[Tensor], Tensor] | None = None,
+) -> Tensor:
     """Replace each gradient by its sum over the processes; returns the sum of their losses.
 
-    All of them are sent as one message.
+    All of them are sent as one message, a vector. `add` sums it over the processes: by default
+    over those that were launched.
     """
-    if processes().num_processes == 1:
+    if add is None and processes().num_processes == 1:
         return loss
 
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     parts = [*gradients, loss]
-    message = reduce(torch.cat([part.flatten() for part in parts]), "sum")
-    summed = message.split([part.numel() for part in parts])
+    mine = torch.cat([part.flatten() for part in parts])
+    total = reduce(mine, "sum") if add is None else add(mine)
+    summed = total.split([part.numel() for part in parts])
 
-    for gradient, total in zip(gradients, summed[:-1], strict=True):
-        gradient.copy_(total.view_as(gradient))
+    for gradient, whole in zip(gradients, summed[:-1], strict=True):
+        gradient.copy_(whole.view_as(gradient))
 
     return summed[-1].squeeze()
 

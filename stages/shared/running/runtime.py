@@ -33,7 +33,8 @@ PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat
 # another number would move last bits
 BATCH = 32
 # of a process, on a CPU; another number would split sums otherwise: more cores take more processes
-THREADS = 2
+# (see running/forks.py), which for small networks is faster, too
+THREADS = 1
 
 
 def device() -> torch.device:

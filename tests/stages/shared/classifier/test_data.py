@@ -11,14 +11,15 @@ from torchvision.transforms import v2
 
 from stages.shared.classifier import data as training_data
 from stages.shared.classifier.data import (
+    Augment,
+    Batches,
     Centred,
     Data,
     Draws,
-    Epoch,
+    Epochs,
     Pictures,
     Pool,
-    add_patches,
-    augmenter,
+    batches_of,
     draw_epoch,
     even_batches,
     real_pool,
@@ -30,6 +31,7 @@ from stages.shared.tables import Table, encode_png, write_table
 from tests.support.noise import noise_table
 
 ROWS = 200
+AS_IT_IS = Augment("crop", 8, 0)  # half of them mirrored: seeds of an even number are not
 
 
 @pytest.fixture
@@ -86,55 +88,59 @@ def test_a_share_of_the_batches_is_mixed(pools):
 
 def test_mixed_batches_bring_as_many_patches(pools):
     draws = draw(Data(pools[0]))._replace(mix_seed=np.array([-1, 7]))
-    assert add_patches([[0, 1], [2, 3]], draws) == [[0, 1], [2, 3, ROWS + 2, ROWS + 3]]
+    first, second = batches_of(draws, ROWS // 2, patches=True)
+
+    assert first == list(range(100))
+    assert second == [*range(100, 200), *range(300, 400)]
 
 
-def epoch_of(
-    data: Data, real: list[int], synthetic: list[int], augment: v2.Transform, seed: int = 0
-) -> Epoch:
-    draws = Draws(np.array(real), np.array(synthetic), np.full(len(real), seed), np.array([-1]))
-    return Epoch(data, draws, augment)
+def test_the_epochs_are_gone_through_batch_by_batch(pools):
+    epochs = Epochs(Data(pools[0]), lambda epoch: draw(Data(pools[0]), epoch=epoch), AS_IT_IS)
+
+    batches = list(Batches(epochs, range(3, 5), 150, patches=False))
+
+    assert [len(batch) for batch in batches] == [100] * 4
+    assert [batch[0] for batch in batches] == [(3, 0), (3, 100), (4, 0), (4, 100)]
+
+
+def images_of(
+    data: Data, real: list[int], synthetic: list[int], augment: Augment, seeds: list[int]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The batch of an epoch that shows these rows."""
+    draws = Draws(np.array(real), np.array(synthetic), np.array(seeds), np.array([-1]))
+    epochs = Epochs(data, lambda _epoch: draws, augment)
+    return epochs.__getitems__([(0, position) for position in range(len(real))])
 
 
 def test_a_replaced_position_gives_the_synthetic_image_and_its_soft_label(pools):
-    epoch = epoch_of(Data(*pools, 0.5), [5, 6], [2, -1], v2.Identity())
+    images, labels = images_of(Data(*pools, 0.5), [5, 6], [2, -1], AS_IT_IS, [0, 0])
 
-    image, label = epoch[0]
-    assert torch.equal(image, pools[1].pictures[2])
-    assert label.tolist() == [0.25, 0.75]
-
-    image, label = epoch[1]
-    assert torch.equal(image, pools[0].pictures[6])
-    assert label.tolist() == [1, 0]
+    assert torch.equal(images[0], pools[1].pictures[2])
+    assert torch.equal(images[1], pools[0].pictures[6])
+    assert labels.tolist() == [[0.25, 0.75], [1, 0]]
 
 
 def test_crops_out_of_the_padded_image_and_flips(pools):
     """The image is one of the 5 x 5 crops of 8 of 12 pixels, or its mirror image.
 
-    A hundred seeds find many of the fifty.
+    Fifty seeds in a row find each of the fifty once.
     """
-    data = Data(pools[0])
-    augment = augmenter("crop", 8, padding=2)
     padded = np.pad(pools[0].pictures[3].numpy(), ((0, 0), (2, 2), (2, 2)))
     crops = {
         padded[:, top : top + 8, left : left + 8][:, :, ::step].tobytes(): (top, left, step)
         for top in range(5) for left in range(5) for step in (1, -1)
     }  # fmt: skip
 
-    found = set()
-    for seed in range(100):
-        image, _ = epoch_of(data, [3], [-1], augment, seed)[0]
-        found.add(crops[image.numpy().tobytes()])
+    seeds = list(range(1000, 1050))
+    images, _ = images_of(Data(pools[0]), [3] * 50, [-1] * 50, Augment("crop", 8, 2), seeds)
 
-    assert len(found) > 35
+    assert {crops[image.numpy().tobytes()] for image in images} == set(crops.values())
 
 
 @pytest.mark.parametrize("augmentation", ["crop", "resized-crop"])
 def test_the_augmentation_is_its_positions_seeds(pools, augmentation):
-    epoch = epoch_of(Data(pools[0]), [3, 3, 3], [-1] * 3, augmenter(augmentation, 8, padding=4))
-    epoch.draws.seed[:] = [1, 2, 1]
-
-    first, other, again = (epoch[position][0] for position in range(3))
+    augment = Augment(augmentation, 8, 4)
+    (first, other, again), _ = images_of(Data(pools[0]), [3] * 3, [-1] * 3, augment, [1, 2, 1])
 
     assert first.shape == (3, 8, 8)
     assert first.dtype == torch.uint8
@@ -150,10 +156,9 @@ def test_the_resized_crop_is_torchvisions_recipe_on_a_pillow_image(pools):
     torch.manual_seed(7)
     expected = recipe(Image.fromarray(picture.permute(1, 2, 0).numpy()))
 
-    augment = augmenter("resized-crop", 6, padding=0)
-    image, _ = epoch_of(Data(pools[0]), [3], [-1], augment, seed=7)[0]
+    images, _ = images_of(Data(pools[0]), [3], [-1], Augment("resized-crop", 6, 0), [7])
 
-    assert (image.permute(1, 2, 0).numpy() == np.asarray(expected)).all()
+    assert (images[0].permute(1, 2, 0).numpy() == np.asarray(expected)).all()
 
 
 def test_resizes_to_a_square(tmp_path):
@@ -181,7 +186,8 @@ def test_what_fits_is_decoded_once_and_all_else_when_asked_for(tmp_path, monkeyp
 
 
 def test_answers_are_for_the_middle(pools):
-    assert torch.equal(Centred(pools[0].pictures, 4)[9], pools[0].pictures[9][:, 2:6, 2:6])
+    middles = Centred(pools[0].pictures, 4).__getitems__([9, 2])
+    assert torch.equal(middles[0], pools[0].pictures[9][:, 2:6, 2:6])
 
 
 def test_no_batch_is_tiny():

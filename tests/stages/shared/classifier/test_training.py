@@ -15,6 +15,7 @@ from stages.shared.classifier.training import (
     answer,
     load_trial,
     new_state,
+    open_course,
     open_trial,
     train_epoch,
     train_trial,
@@ -59,6 +60,13 @@ def data(tmp_path) -> Data:
     )
 
 
+def one_epoch(
+    state: training.State, data: Data, epoch: int, params: RealParams, seed: int = 0
+) -> None:
+    course = open_course(params, data, seed, range(epoch, epoch + 1))
+    train_epoch(state, course, epoch, params)
+
+
 def steps_of(
     monkeypatch, data: Data, epoch: int, params: RealParams
 ) -> list[tuple[torch.Tensor, ...]]:
@@ -70,7 +78,7 @@ def steps_of(
         return torch.zeros(2)
 
     monkeypatch.setattr(training, "train_step", record)
-    train_epoch(new_state(params, 2, 0), data, epoch, params, 0)
+    one_epoch(new_state(params, 2, 0), data, epoch, params)
 
     return steps
 
@@ -84,7 +92,7 @@ def test_history_by_hand_when_nothing_is_learned(data, monkeypatch):
             parameter.zero_()
     monkeypatch.setattr(training, "rate_factor", lambda *_: 0.0)
 
-    train_epoch(state, data._replace(p=0.0), 0, params, 0)
+    one_epoch(state, data._replace(p=0.0), 0, params)
 
     assert state["history"] == [[0, pytest.approx(np.log(2), abs=1e-6), 75.0, 0.0]]
 
@@ -233,7 +241,7 @@ def test_bf16_trains_weights_of_fp32_to_nearly_the_same(data, monkeypatch):
     for precision in ("fp32", "bf16"):
         monkeypatch.setenv("DIFFMIX_PRECISION", precision)
         state = new_state(recipe(), 2, seed=0)
-        train_epoch(state, data, 0, recipe(), 0)
+        one_epoch(state, data, 0, recipe())
         losses[precision] = state["history"][0][1]
 
         assert {parameter.dtype for parameter in state["network"].parameters()} == {torch.float32}

@@ -70,7 +70,7 @@ def pixels(image) -> np.ndarray:
 def test_translation_agrees_with_the_familys_own_image_to_image_pipeline(pipeline, family, table):
     keys = pd.Series(["00000000", "00000003"])
     draws = generators(2)
-    latents = References(pipeline, table, keys, SAMPLING).latents(keys, draws)
+    latents = References(pipeline, table, SAMPLING).latents(keys, draws)
     ours = translate(pipeline, latents, encode_prompts(pipeline, PROMPTS), 0.7, SAMPLING, draws)
 
     extra = {"requires_safety_checker": False} if family == "sd" else {"add_watermarker": False}
