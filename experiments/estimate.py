@@ -19,6 +19,8 @@ from stages.check import check
 from stages.shared.errors import BadInput
 from stages.shared.files import write_json
 from stages.shared.params import PATH, read
+from stages.shared.running.forks import forks
+from stages.shared.running.runtime import cores
 
 
 def read_tree(preset: str | None, base: str | None) -> tuple[Path, Tree]:
@@ -64,7 +66,7 @@ def estimate(path: Path, tree: Tree, processes: int, output: Path | None) -> Non
     with TemporaryDirectory(prefix="estimate-") as scratch:
         rates = calibrate(tree, counts, Path(scratch))
 
-    found = content(Task(tree, counts, rates, processes))
+    found = content(Task(tree, counts, rates, processes, cores() if forks() else 1))
     print(show_costs(found))
     if output is not None:
         write_json(output, {"params": str(path)} | found)

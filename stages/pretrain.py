@@ -60,7 +60,7 @@ from stages.shared.running.runtime import cores, device
 RECIPE: dict[str, Any] = {
     "size": SIZE, "scenes": 80_000, "kinds": 400, "seed": 0,
     "vae": {"steps": 2_400, "batch": 8, "learning_rate": 1e-3, "kl": 1e-6, "foreground": 3.0},
-    "unet": {"steps": 4_000, "batch": 32, "learning_rate": 1e-3, "caption_dropout": 0.1},
+    "unet": {"steps": 6_000, "batch": 16, "learning_rate": 1e-3, "caption_dropout": 0.1},
     "clip": {"steps": 1_500, "batch": 64, "learning_rate": 1e-3, "broken": 12_000, "smears": 6_000},
     "judge": {"steps": 2_250, "batch": 64, "learning_rate": 3e-3, "images": 12_000},
 }  # fmt: skip
@@ -143,9 +143,24 @@ def pretrain_vae(goes_on: bool) -> list[float]:
     corpus = load_scenes()
     curve = fit("vae", vae, vae_loss(vae, corpus, RECIPE["vae"]), goes_on)
 
-    set_scale(vae, encode_all(vae, corpus.images[:2_000]))
+    sample = torch.arange(min(2_000, len(corpus.images)))
+    set_scale(vae, encode_all(vae, corpus.images, sample))
     save(vae, PIPELINE / "vae")
     return curve
+
+
+def load_latents(vae: AutoencoderKL, corpus: Corpus) -> Tensor:
+    """Unscaled latent means of the corpus, of which each process encodes a part."""
+    count = processes().num_processes
+    parts = torch.arange(len(corpus.images)).chunk(count)
+    paths = [WORK / f"latents-{digest(world(), vae_key(), count, k)}.pt" for k in range(count)]
+
+    mine = processes().process_index
+    if not paths[mine].exists():
+        save_checkpoint({"latents": encode_all(vae, corpus.images, parts[mine])}, paths[mine])
+
+    processes().wait_for_everyone()
+    return torch.cat([load_checkpoint(path)["latents"] for path in paths])
 
 
 def pretrain_unet(goes_on: bool) -> list[float]:
@@ -159,8 +174,7 @@ def pretrain_unet(goes_on: bool) -> list[float]:
         take_over(text_encoder, lambda: CLIPTextModel.from_pretrained(PIPELINE / "text_encoder"))
 
     vae = load_vae()
-    kept = common("latents", vae_key(), lambda: {"latents": encode_all(vae, corpus.images)})
-    latents = kept["latents"] * vae.config.scaling_factor
+    latents = load_latents(vae, corpus) * vae.config.scaling_factor
 
     networks = nn.ModuleDict({"unet": unet, "text_encoder": text_encoder})
     loss = unet_loss(networks, tokenizer, latents, corpus.captions, RECIPE["unet"])

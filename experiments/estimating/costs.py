@@ -26,6 +26,7 @@ class Task(NamedTuple):
     counts: Counts
     rates: Rates
     processes: int
+    cores: int  # that share the work of one process; 1 on a GPU
 
 
 class Line(NamedTuple):
@@ -49,10 +50,10 @@ def lines(task: Task) -> list[Line]:
 
     attended = choose_rows(plan, task.tree["attention"]["images"])
     found += [
-        drawing_line(task, "synthesize", plan, task.processes),
+        drawing_line(task, "synthesize", plan, task.processes, task.cores),
         clip_line(task, "filter", len(plan), task.processes),
         clip_line(task, "assess", len(plan) + rows, 1),
-        drawing_line(task, "attention", attended, 1),
+        drawing_line(task, "attention", attended, 1, 1),
     ]
     for group, stage in (("real", "train_real"), ("synthetic", "train")):
         arms = task.tree["arms"][group]
@@ -66,12 +67,15 @@ def finetune_line(task: Task, step: Rate) -> Line:
     """Every process encodes all images and their mirror images; then they share each batch."""
     params = task.tree["finetune"]
     encoding = 2 * task.counts.rows * task.rates.encoding.seconds
+    steps = params["steps"] * step.seconds
 
     def seconds(processes: int) -> float:
-        return encoding + params["steps"] * ceil(params["batch"] / processes) * step.seconds
+        return encoding + steps * ceil(params["batch"] / processes)
 
+    # on a CPU, the two halves of a batch
+    alone = encoding + steps * ceil(params["batch"] / min(2, task.cores))
     does = f"{params['steps']:,} steps of {params['batch']} images"
-    return Line("finetune", does, seconds(1), seconds(task.processes))
+    return Line("finetune", does, alone, alone if task.processes == 1 else seconds(task.processes))
 
 
 def clip_line(task: Task, stage: str, images: int, processes: int) -> Line:
@@ -79,22 +83,26 @@ def clip_line(task: Task, stage: str, images: int, processes: int) -> Line:
     return Line(stage, f"{images:,} images by CLIP", seconds, seconds / processes)
 
 
-def drawing_line(task: Task, stage: str, plan: pd.DataFrame, processes: int) -> Line:
-    """Processes take turns at the plan's shards, in each of which a reference is encoded once."""
+def drawing_line(task: Task, stage: str, plan: pd.DataFrame, processes: int, cores: int) -> Line:
+    """Processes take turns at the plan's shards; each encodes a reference once."""
     rates = task.rates
     synth = task.tree["synth"]
     steps = plan["strength"].map(partial(reverse_steps, synth["steps"])).astype(int)
     images = steps * rates.sampler_step.seconds + rates.decoding.seconds
-
+    references = plan["source_key"].replace("", None)
     shard = np.arange(len(plan)) // SHARD_ROWS
-    references = plan["source_key"].replace("", None).groupby(shard).nunique()
-    parts = images.groupby(shard).sum() + references * rates.encoding.seconds
-    largest = max(parts.iloc[first::processes].sum() for first in range(processes))
+
+    def seconds(mine: np.ndarray) -> float:
+        encoding = references[mine].nunique() * rates.encoding.seconds
+        return float(images[mine].sum() + encoding)
+
+    largest = max(seconds(shard % processes == first) for first in range(processes))
+    alone = seconds(shard >= 0) / cores
 
     # under guidance, one for the image's prompt and one for the empty one
     forwards_per_step = 2 if synth["guidance_scale"] > 1 else 1
     does = f"{len(plan):,} images, {steps.sum() * forwards_per_step:,} UNet forwards"
-    return Line(stage, does, float(parts.sum()), float(largest))
+    return Line(stage, does, alone, alone if processes == 1 else largest)
 
 
 def train_line(task: Task, stage: str, arm: dict[str, Any]) -> Line:
@@ -121,11 +129,15 @@ def train_line(task: Task, stage: str, arm: dict[str, Any]) -> Line:
 
     tests = trials * (task.counts.images.test + task.counts.images.ood) * answer
 
+    tests /= min(trials, task.cores)
+
     def seconds(processes: int) -> float:
         return ceil(trials / processes) * trial + tests + labelling / processes
 
+    # on a CPU, the cores take the trials; not so where processes are launched
+    alone = ceil(trials / min(trials, task.cores)) * trial + tests + labelling
     does = f"{trials} trials × {params['epochs']} epochs × {task.counts.rows:,} images"
-    return Line(stage, does, seconds(1), seconds(task.processes))
+    return Line(stage, does, alone, alone if task.processes == 1 else seconds(task.processes))
 
 
 def stores(task: Task) -> dict[str, int]:

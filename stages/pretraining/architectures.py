@@ -41,7 +41,7 @@ def make_unet(size: int) -> UNet2DConditionModel:
     """Most of its work is at half and quarter of the latents' side, where attention is cheap."""
     return UNet2DConditionModel(
         sample_size=size // FACTOR, in_channels=8, out_channels=8,
-        block_out_channels=(48, 96, 128),
+        block_out_channels=(48, 64, 128),
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
         layers_per_block=1, attention_head_dim=2, cross_attention_dim=128, norm_num_groups=16,

@@ -39,11 +39,11 @@ def vae_loss(vae: AutoencoderKL, corpus: Corpus, recipe: dict[str, Any]) -> Loss
 
 
 @torch.no_grad()
-def encode_all(vae: AutoencoderKL, images: np.ndarray) -> Tensor:
-    """Unscaled latent means of the whole corpus, (n, channels, side, side), on the CPU."""
+def encode_all(vae: AutoencoderKL, images: np.ndarray, rows: Tensor) -> Tensor:
+    """Unscaled latent means of the chosen images, (n, channels, side, side), on the CPU."""
     means = []
-    for rows in tqdm(torch.arange(len(images)).split(BATCH), desc="encode", mininterval=10):
-        means.append(vae.encode(pixels(images, rows)).latent_dist.mean.cpu())
+    for part in tqdm(rows.split(BATCH), desc="encode", mininterval=10):
+        means.append(vae.encode(pixels(images, part)).latent_dist.mean.cpu())
 
     return torch.cat(means)
 

@@ -75,8 +75,18 @@ def test_processes_share_whole_shards():
     image = 17 * 0.25 + 1.125
     task = task_of(plan_of([0.7] * 2500, 5), processes=2)
 
-    assert seconds(task)["synthesize"] == pytest.approx(2500 * image + 15 * 0.5)
-    assert shared(task)["synthesize"] == pytest.approx(1500 * image + 10 * 0.5)
+    assert seconds(task)["synthesize"] == pytest.approx(2500 * image + 5 * 0.5)
+    assert shared(task)["synthesize"] == pytest.approx(1500 * image + 5 * 0.5)
+
+
+def test_the_cores_of_a_cpu_share_images_halves_of_a_batch_and_trials():
+    one = seconds(task_of())
+    four = seconds(task_of(cores=4))
+
+    assert four["synthesize"] == pytest.approx(one["synthesize"] / 4)
+    assert four["finetune"] == pytest.approx(35000 * 4 * 0.1 + 200 * 0.5)
+    assert four["train@diffmix"] == pytest.approx(TRIAL + TESTS / 3)
+    assert four["attention"] == one["attention"]
 
 
 def test_the_filter_is_shared_and_assess_is_not():
