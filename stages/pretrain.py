@@ -60,8 +60,12 @@ from stages.shared.running.runtime import cores, device
 RECIPE: dict[str, Any] = {
     "size": SIZE, "scenes": 80_000, "kinds": 400, "seed": 0,
     "vae": {"steps": 2_400, "batch": 8, "learning_rate": 1e-3, "kl": 1e-6, "foreground": 3.0},
-    "unet": {"steps": 6_000, "batch": 16, "learning_rate": 1e-3, "caption_dropout": 0.1},
-    "clip": {"steps": 1_500, "batch": 64, "learning_rate": 1e-3, "broken": 12_000, "smears": 6_000},
+    # a batch is a process's; `first`: so many scenes are encoded
+    "unet": {
+        "steps": 4_000, "batch": 16, "learning_rate": 1e-3, "caption_dropout": 0.1,
+        "first": 48_000,
+    },
+    "clip": {"steps": 1_200, "batch": 64, "learning_rate": 1e-3, "broken": 12_000, "smears": 6_000},
     "judge": {"steps": 2_250, "batch": 64, "learning_rate": 3e-3, "images": 12_000},
 }  # fmt: skip
 WORK = Path(".work/pretrain")
@@ -150,10 +154,12 @@ def pretrain_vae(goes_on: bool) -> list[float]:
 
 
 def load_latents(vae: AutoencoderKL, corpus: Corpus) -> Tensor:
-    """Unscaled latent means of the corpus, of which each process encodes a part."""
+    """Unscaled latent means of the corpus' first images, of which each process encodes a part."""
     count = processes().num_processes
-    parts = torch.arange(len(corpus.images)).chunk(count)
-    paths = [WORK / f"latents-{digest(world(), vae_key(), count, k)}.pt" for k in range(count)]
+    images = min(RECIPE["unet"]["first"], len(corpus.images))
+    parts = torch.arange(images).chunk(count)
+    key = [world(), vae_key(), images, count]
+    paths = [WORK / f"latents-{digest(*key, process)}.pt" for process in range(count)]
 
     mine = processes().process_index
     if not paths[mine].exists():
@@ -177,7 +183,7 @@ def pretrain_unet(goes_on: bool) -> list[float]:
     latents = load_latents(vae, corpus) * vae.config.scaling_factor
 
     networks = nn.ModuleDict({"unet": unet, "text_encoder": text_encoder})
-    loss = unet_loss(networks, tokenizer, latents, corpus.captions, RECIPE["unet"])
+    loss = unet_loss(networks, tokenizer, latents, corpus.captions[: len(latents)], RECIPE["unet"])
     curve = fit("unet", networks, loss, goes_on)
 
     pipeline = StableDiffusionPipeline(

@@ -70,13 +70,17 @@ def lacking(
 def read_values(case: Case, columns: dict[str, str], ref: str) -> dict[str, Value]:
     """The row's value in each column that its targets have measured.
 
-    Other metrics at the git ref are those of another run.
+    To evaluate an arm it was trained. Other metrics at the git ref are those of another run.
     """
+    measured = set(case.targets)
+    if "evaluate" in measured:
+        measured.add(f"train/{case.arm}")
+
     values: dict[str, Value] = {}
     files: dict[str, Any] = {}
     for column, source in columns.items():
         file, path = source.format(arm=case.arm).split(" ")
-        if file not in case.targets:
+        if file not in measured:
             continue
 
         if file not in files:

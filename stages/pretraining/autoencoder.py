@@ -12,7 +12,7 @@ from stages.pretraining.scenes import Corpus
 from stages.pretraining.training import Loss
 from stages.shared.running.runtime import device
 
-BATCH = 250  # images that are encoded at once
+BATCH = 50  # images that are encoded at once
 
 
 def pixels(images: np.ndarray, rows: Tensor) -> Tensor:

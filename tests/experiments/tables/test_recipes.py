@@ -9,7 +9,7 @@ import yaml
 from dvc.utils.hydra import apply_overrides
 
 from experiments.run import announce, jobs
-from experiments.running import queue
+from experiments.running import queue, results
 from experiments.running.overrides import overrides
 from experiments.running.plans import find_serving, fingerprints_of, plan, spent
 from experiments.running.queue import Entry
@@ -28,7 +28,7 @@ from stages.shared.errors import BadInput
 from tests.support.closure import ROOT
 
 TABLES = [
-    "arms", "beyond", "fig10", "fig6", "fig7a", "fig7b", "methods",
+    "arms", "beyond", "epochs", "fig10", "fig6", "fig7a", "fig7b", "methods",
     "table1", "table2", "table3", "table4", "table5", "table6",
 ]  # fmt: skip
 PRESET = read_preset("toybirds")
@@ -96,14 +96,14 @@ def test_every_file_is_tested():
 
 def test_a_table_adds_an_arm_and_leaves_the_presets_own_as_it_is():
     own = copy.deepcopy(PRESET)
-    own["arms"]["real"]["mixup"] = {"mix": "mixup", "mix_probability": 0.3, "reweight": "none"}
+    own["arms"]["real"]["mixup"] = {"mix": "mixup", "mix_probability": 0.2, "reweight": "none"}
     probabilities = [
         case.params["arms"]["real"]["mixup"]["mix_probability"]
         for preset in (PRESET, own)
         for case in cases("table1", preset, ["Mixup"])
     ]
 
-    assert probabilities == [0.5, 0.3]
+    assert probabilities == [0.3, 0.2]
 
 
 def test_rows_with_equal_parameters_share_an_experiment():
@@ -282,3 +282,18 @@ def test_a_page_names_the_code_that_made_its_rows():
     assert name_code([{"commit": "abc"}, {"commit": "abc"}, {"commit": "def"}]) == (
         "Rows made by the code of several commits: 2 by that of abc, 1 by that of def."
     )
+
+
+def test_a_row_that_is_evaluated_reads_its_arms_training_and_no_other_metrics(monkeypatch):
+    read = []
+
+    def show(_command, path):
+        read.append(path)
+        return '{"loss": 0.6, "faithfulness": {"all": 1.0}}'
+
+    monkeypatch.setattr(results, "git", show)
+    columns = {"training loss": "train/{arm} loss", "faithful": "assess faithfulness.all"}
+    case = case_of("epochs", "60 epochs CutMix")
+
+    assert results.read_values(case, columns, "abc") == {"training loss": {"value": 0.6}}
+    assert read == ["abc:metrics/train/cutmix.json"]
