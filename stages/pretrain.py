@@ -65,7 +65,7 @@ RECIPE: dict[str, Any] = {
         "steps": 4_000, "batch": 16, "learning_rate": 1e-3, "caption_dropout": 0.1,
         "first": 48_000,
     },
-    "clip": {"steps": 1_200, "batch": 64, "learning_rate": 1e-3, "broken": 12_000, "smears": 6_000},
+    "clip": {"steps": 700, "batch": 64, "learning_rate": 1e-3, "broken": 12_000, "smears": 6_000},
     "judge": {"steps": 2_250, "batch": 64, "learning_rate": 3e-3, "images": 12_000},
 }  # fmt: skip
 WORK = Path(".work/pretrain")
