@@ -2,32 +2,24 @@
 
     python -m benchmarks.faithfulness       after `dvc repro finetune`; prints one JSON object
 
-It asks five questions, the first four with equally many images of each class:
+It asks four questions, with equally many images of each class:
 
 - Does the judge know the species?
 - Does the autoencoder keep what tells them apart?
 - Does the fine-tuned model draw the species that it is asked for (Diff-Gen)?
 - Does a translation show the target on the reference's background (Diff-Mix)?
-- Does CLIP, whose score the filter goes by, rank broken birds below whole ones, and translations
-  that the judge does not recognise below those that it does? (Area under the ROC curve.)
 
 The stage `assess` measures the images of a run itself.
 """
 
 import json
-from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor
 
-from stages.attention import ranking
-from stages.datasets.toybirds.drawing import Flaw, render
-from stages.datasets.toybirds.species import HABITATS, SPECIES
-from stages.datasets.toybirds.tables import SIZE, draw, render_species
-from stages.filter import confidence
-from stages.pretraining.scenes import FLAWS, WITH, WITHOUT
+from stages.datasets.toybirds.drawing import SPECIES
+from stages.datasets.toybirds.tables import draw, render_species
 from stages.shared.diffusion.sampling import Sampling
 from stages.shared.diffusion.text import Text
 from stages.shared.diffusion.translation import load_translator, translate
@@ -37,18 +29,13 @@ from stages.shared.measuring.judge import Judge, load_judge, recognised
 from stages.shared.methods import read_strategy
 from stages.shared.params import load
 from stages.shared.paths import DOWNLOAD, JUDGE, SUBSAMPLE
-from stages.shared.pretrained.clip import load_clip, logits, text_features
-from stages.shared.running.runtime import BATCH
 from stages.shared.schemas.download import Params as DownloadParams
-from stages.shared.schemas.filter import Params as FilterParams
 from stages.shared.schemas.synthesize import Params
 
 # rendered birds that the judge has not seen: it was trained on those of seed 1
 FRESH = 1200
 SEED = 2
 PER_CLASS = 20
-
-Clip = tuple[Any, Any, Tensor]  # the model, its processor, the features of the filter's captions
 
 
 def percent(hits: np.ndarray) -> float:
@@ -116,35 +103,13 @@ def keeps_background(
     return np.array(kept)
 
 
-def presence(clip: Clip, images: np.ndarray) -> np.ndarray:
-    """The score that the filter goes by: float (n,)."""
-    model, processor, texts = clip
-    scores = []
-    for first in range(0, len(images), BATCH):
-        inputs = processor(images=list(images[first : first + BATCH]), return_tensors="pt")
-        with torch.inference_mode():
-            pooled = model.vision_model(pixel_values=inputs["pixel_values"]).pooler_output
-            features = torch.nn.functional.normalize(model.visual_projection(pooled), dim=1)
-        scores.append(logits(features, texts, model))
-
-    joined = torch.cat(scores)
-    return confidence(joined, "metaclass", pd.Series(0, range(len(joined))))
-
-
-def draw_flawed(count: int, flaw: Flaw) -> np.ndarray:
-    """Broken birds of all species, uint8 (count, size, size, 3)."""
-    rng = np.random.default_rng((SEED, FLAWS.index(flaw)))
-    birds = [SPECIES[number % len(SPECIES)].bird for number in range(count)]
-    return np.stack([render(bird, HABITATS[rng.integers(2)], rng, SIZE, flaw)[0] for bird in birds])
-
-
 def translations(
-    pipeline, judge: Judge, clip: Clip, text: Text, sampling: Sampling, bias: float
+    pipeline, judge: Judge, text: Text, sampling: Sampling, bias: float
 ) -> dict[str, float]:
     """Diff-Mix at each of the paper's strengths.
 
     Percent of the images that are recognised as the target, and that keep their reference's
-    background; and how CLIP's score ranks the recognised ones.
+    background.
     """
     targets = np.arange(len(SPECIES)).repeat(PER_CLASS)
     sources = read_manifest(SUBSAMPLE)
@@ -157,17 +122,10 @@ def translations(
         images, masks = (np.stack(part) for part in zip(*scenes, strict=True))
 
         made = make(pipeline, text, targets, encode(pipeline, images), strength, sampling)
-        right = recognised(judge, made) == targets
-        result[f"diff_mix_{strength}"] = percent(right)
+        result[f"diff_mix_{strength}"] = percent(recognised(judge, made) == targets)
         result[f"background_kept_{strength}"] = percent(keeps_background(made, images, masks, rng))
-        result[f"clip_auc_recognised_{strength}"] = round(ranking(presence(clip, made), right), 1)
 
     return result
-
-
-def load_presence() -> Clip:
-    model, processor = load_clip(load(FilterParams).clip)
-    return model, processor, text_features([WITH, WITHOUT], model, processor)
 
 
 def main() -> None:
@@ -188,13 +146,7 @@ def main() -> None:
         "psnr": psnr(rebuilt, fresh),
         "diff_gen": percent(recognised(judge, made) == targets),
     }
-    clip = load_presence()
-    whole = presence(clip, fresh)
-    for flaw in FLAWS:
-        scores = np.concatenate([whole, presence(clip, draw_flawed(FRESH, flaw))])
-        auc = ranking(scores, np.arange(len(scores)) < FRESH)
-        result[f"clip_auc_whole_against_{flaw.replace(' ', '_')}"] = round(auc, 1)
-    result |= translations(pipeline, judge, clip, text, params.synth, bias)
+    result |= translations(pipeline, judge, text, params.synth, bias)
     print(json.dumps(result, indent=1))
 
 

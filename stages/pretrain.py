@@ -1,16 +1,17 @@
-"""Make the embedded base from scratch: a small Stable Diffusion pipeline, a CLIP, and a judge.
+"""Make the next embedded base from scratch: a small Stable Diffusion pipeline, a CLIP, a judge.
 
 Reads:  nothing
-Writes: data/base/toybirds/{pipeline,clip,judge,recipe.json}, which git keeps
+Writes: data/base/toybirds-64/{pipeline,clip,judge,recipe.json}, which git keeps
 Paper:  –
 
-This is a tool, not a stage of the pipeline; what it makes stands in for the public checkpoint:
+This is a tool, not a stage of the pipeline. What it makes will stand in for the public checkpoint
+when it draws better than the base of 32 pixels in data/base/toybirds (docs/toybirds.md):
 
     python -m stages.pretrain [vae] [unet] [clip] [judge] [--continue]
 
 Without a name it makes all parts, in this order: each needs those before it. An interrupted run
 goes on from .work/pretrain-<recipe>/. With --continue the networks start from the weights that are
-in data/base/toybirds, for another sitting of as many steps; a part that does not fit the
+in data/base/toybirds-64, for another sitting of as many steps; a part that does not fit the
 architecture is started anew. Several processes share the work:
 
     DIFFMIX_LAUNCHER="accelerate launch --cpu --num_processes 2" python -m stages.pretrain
@@ -36,8 +37,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 from transformers import CLIPImageProcessor, CLIPModel, CLIPProcessor, CLIPTextModel, CLIPTokenizer
 
-from stages.datasets.toybirds.species import SPECIES
-from stages.datasets.toybirds.tables import SIZE, render_species
+from stages.datasets.toybirds.drawing import SPECIES
 from stages.pretraining.architectures import (
     make_clip,
     make_scheduler,
@@ -51,8 +51,9 @@ from stages.pretraining.denoiser import unet_loss
 from stages.pretraining.scenes import BrokenScenes, Corpus, Scenes, render_corpus
 from stages.pretraining.text import make_tokenizer
 from stages.pretraining.training import Loss, train
+from stages.pretraining.world.drawing import SIZE, render_species
 from stages.shared.measuring.judge import Judge, load_judge, make_judge, save_judge
-from stages.shared.paths import TOYBIRDS_BASE
+from stages.shared.paths import EMBEDDED
 from stages.shared.running.checkpoint import load_checkpoint, save_checkpoint
 from stages.shared.running.processes import launch, processes
 from stages.shared.running.runtime import cores, device
@@ -69,8 +70,9 @@ RECIPE: dict[str, Any] = {
     "judge": {"steps": 2_250, "batch": 64, "learning_rate": 3e-3, "images": 12_000},
 }  # fmt: skip
 WORK = Path(".work/pretrain")
+NEXT_BASE = EMBEDDED / "toybirds-64"
 RECORD = "recipe.json"
-PIPELINE = TOYBIRDS_BASE / "pipeline"
+PIPELINE = NEXT_BASE / "pipeline"
 VAE_WEIGHTS = PIPELINE / "vae/diffusion_pytorch_model.safetensors"
 
 
@@ -200,15 +202,15 @@ def pretrain_clip(goes_on: bool) -> list[float]:
     tokenizer = make_tokenizer(corpus.captions)
     clip = make_clip(tokenizer, RECIPE["size"])
     if goes_on:
-        take_over(clip, lambda: CLIPModel.from_pretrained(TOYBIRDS_BASE / "clip"))
+        take_over(clip, lambda: CLIPModel.from_pretrained(NEXT_BASE / "clip"))
 
     recipe = RECIPE["clip"]
     ruins = BrokenScenes(recipe["broken"], RECIPE["size"], RECIPE["seed"])
     broken = add_smears(load_corpus("broken", ruins), load_smears(corpus))
     curve = fit("clip", clip, clip_loss(clip, tokenizer, corpus, broken, recipe), goes_on)
 
-    save(make_processor(tokenizer), TOYBIRDS_BASE / "clip")
-    save(clip, TOYBIRDS_BASE / "clip")
+    save(make_processor(tokenizer), NEXT_BASE / "clip")
+    save(clip, NEXT_BASE / "clip")
     return curve
 
 
@@ -235,7 +237,7 @@ def pretrain_judge(goes_on: bool) -> list[float]:
     recipe = RECIPE["judge"]
     judge = make_judge(len(SPECIES), RECIPE["size"])
     if goes_on:
-        take_over(judge.network, lambda: load_judge(TOYBIRDS_BASE / "judge").network)
+        take_over(judge.network, lambda: load_judge(NEXT_BASE / "judge").network)
 
     images, labels = map(torch.from_numpy, render_species(recipe["images"], seed=1))
     images = images.permute(0, 3, 1, 2)
@@ -244,7 +246,7 @@ def pretrain_judge(goes_on: bool) -> list[float]:
     # the averaged weights need batch statistics of their own
     update_bn(images.split(recipe["batch"]), judge.network, device())
     if processes().is_main_process:
-        save_judge(judge, len(SPECIES), TOYBIRDS_BASE / "judge")
+        save_judge(judge, len(SPECIES), NEXT_BASE / "judge")
     return curve
 
 
@@ -273,7 +275,7 @@ def world() -> dict[str, Any]:
 
 
 def read_record() -> dict[str, Any]:
-    path = TOYBIRDS_BASE / RECORD
+    path = NEXT_BASE / RECORD
     return json.loads(path.read_text()) if path.exists() else {}
 
 
@@ -291,7 +293,7 @@ def record(part: str, curve: list[float], goes_on: bool) -> None:
     }
     made[part] = [*(made.get(part, []) if goes_on else []), sitting]
 
-    (TOYBIRDS_BASE / RECORD).write_text(json.dumps(made, indent=1, sort_keys=True) + "\n")
+    (NEXT_BASE / RECORD).write_text(json.dumps(made, indent=1, sort_keys=True) + "\n")
 
 
 PARTS = {

@@ -72,7 +72,7 @@ def read_values(case: Case, columns: dict[str, str], ref: str) -> dict[str, Valu
 
     To evaluate an arm it was trained. Other metrics at the git ref are those of another run.
     """
-    measured = set(case.targets)
+    measured: set[str] = set(case.targets)
     if "evaluate" in measured:
         measured.add(f"train/{case.arm}")
 

@@ -234,7 +234,7 @@ def test_an_arm_interrupted_anywhere_publishes_the_same_bytes(world, monkeypatch
 def test_the_published_weights_make_the_published_predictions(world, monkeypatch):
     output = run_arm(monkeypatch, "real", "baseline")
     params = train.load_params("real", "baseline")
-    classifier = small_resnet(2)
+    classifier = small_resnet(2, 8)
     classifier.load_state_dict(load_file(output / "trial-1.safetensors"))
     normalise, _classifier = build_network("small_resnet", 2, 8, False).children()
     network = torch.nn.Sequential(normalise, classifier)

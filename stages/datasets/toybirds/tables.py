@@ -5,8 +5,7 @@ smaller one. The split masks has the foreground of each training image.
 """
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from functools import partial
+from functools import cache, partial
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -14,12 +13,11 @@ import pandas as pd
 from PIL import Image
 
 from stages.datasets.dataset import Dataset, Split
-from stages.datasets.toybirds.drawing import render
-from stages.datasets.toybirds.species import HABITATS, SPECIES, Habitat
+from stages.datasets.toybirds.drawing import HABITATS, SPECIES, Habitat, render
 from stages.shared.schemas.download import Toybirds
 from stages.shared.tables import encode_png
 
-SIZE = 64  # pixels a side
+SIZE = 32  # pixels a side
 WORLD_SEED = 2024  # the world is one dataset: params.seed chooses from it and does not redraw it
 SPLITS = ("train", "test", "ood")
 # the four Waterbird groups: where the species lives, where it is seen
@@ -32,6 +30,7 @@ GROUPS: list[tuple[Habitat, Habitat]] = [
 OTHER: dict[Habitat, Habitat] = {"water": "land", "land": "water"}
 
 SplitName = Literal["train", "test", "ood"]
+Drawing = Callable[[int], tuple[np.ndarray, np.ndarray]]  # `draw` for the images of one split
 
 
 class Scene(NamedTuple):
@@ -89,19 +88,23 @@ def render_species(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def draw_toybirds(toybirds: Toybirds) -> Dataset:
-    """The whole dataset; images are drawn when they are asked for."""
+    """The whole dataset; an image is drawn when it is asked for."""
     counts: dict[SplitName, int] = {
         "train": toybirds.train_per_class * len(SPECIES),
         "test": toybirds.test_per_class * len(SPECIES),
         "ood": toybirds.ood_per_group * len(GROUPS),
     }
+    drawings: dict[SplitName, Drawing] = {
+        split: partial(draw, split, bias=toybirds.bias) for split in counts
+    }
+    drawings["train"] = cache(drawings["train"])  # one drawing gives an image and its mask
 
     splits: dict[str, Split] = {}
     for split, count in counts.items():
         rows = _list_scenes(split, count, toybirds.bias)
-        splits[split] = Split(rows, _encode(_png, split, count, toybirds.bias))
+        splits[split] = Split(rows, _encode_images(drawings[split], count))
 
-    masks = _encode(_mask_png, "train", counts["train"], toybirds.bias)
+    masks = _encode_masks(drawings["train"], counts["train"])
     splits["masks"] = Split(splits["train"].rows, masks)
     return Dataset([species.name for species in SPECIES], splits)
 
@@ -115,20 +118,14 @@ def _list_scenes(split: SplitName, count: int, bias: float) -> pd.DataFrame:
     return rows
 
 
-def _encode(
-    draw_one: Callable[[SplitName, float, int], bytes], split: SplitName, count: int, bias: float
-) -> Iterator[bytes]:
-    """The split's pictures in order, drawn on all cores."""
-    with ProcessPoolExecutor() as pool:
-        yield from pool.map(partial(draw_one, split, bias), range(count), chunksize=50)
+def _encode_images(drawing: Drawing, count: int) -> Iterator[bytes]:
+    for index in range(count):
+        image, _mask = drawing(index)
+        yield encode_png(Image.fromarray(image))
 
 
-def _png(split: SplitName, bias: float, index: int) -> bytes:
-    image, _mask = draw(split, index, bias)
-    return encode_png(Image.fromarray(image))
-
-
-def _mask_png(split: SplitName, bias: float, index: int) -> bytes:
+def _encode_masks(drawing: Drawing, count: int) -> Iterator[bytes]:
     """White (255) where the bird is, else black."""
-    _image, mask = draw(split, index, bias)
-    return encode_png(Image.fromarray(np.uint8(255) * mask))
+    for index in range(count):
+        _image, mask = drawing(index)
+        yield encode_png(Image.fromarray(np.uint8(255) * mask))

@@ -36,7 +36,7 @@ def build_network(
     code: IMAGENET1K_V1 of the ResNets, IMAGENET1K_SWAG_E2E_V1 of ViT-B/16.
     """
     builders: dict[Architecture, Callable[[], nn.Module]] = {
-        "small_resnet": lambda: small_resnet(classes),
+        "small_resnet": lambda: small_resnet(classes, resolution),
         "resnet18": lambda: resnet18(),
         "resnet50": lambda: resnet50(),
         "vit_b_16": lambda: vit_b_16(image_size=resolution),
@@ -74,16 +74,20 @@ class Normalise(nn.Module):
         return scaled.contiguous(memory_format=torch.channels_last)
 
 
-def small_resnet(classes: int) -> nn.Module:
-    """ResNet's stem, to a quarter of the size, then stages of 32 and 64 channels: for 64 pixels.
+def small_resnet(classes: int, resolution: int) -> nn.Module:
+    """Stages of 16, 32 and 64 channels, of 0.08 M parameters.
 
-    It has 0.08 M parameters.
+    They are at full, half and quarter size below 64 pixels; from there on ResNet's stem first
+    makes them four times smaller.
     """
+    small = resolution < 64
+    shrink: list[nn.Module] = [] if small else [nn.MaxPool2d(3, 2, 1)]
+
     return nn.Sequential(
-        conv3x3(3, 16, 2),
+        conv3x3(3, 16, 1 if small else 2),
         nn.BatchNorm2d(16),
         nn.ReLU(inplace=True),
-        nn.MaxPool2d(3, 2, 1),
+        *shrink,
         _down(16, 32),
         _down(32, 64),
         nn.AdaptiveAvgPool2d(1),

@@ -10,8 +10,7 @@ from diffusers.models.attention_processor import Attention, AttnProcessor2_0
 from PIL import Image
 
 from stages.attention import ranking
-from stages.datasets.toybirds.drawing import render
-from stages.datasets.toybirds.species import SPECIES
+from stages.datasets.toybirds.drawing import SPECIES, render
 from stages.shared.diffusion.attention_maps import (
     Record,
     attention_probabilities,
@@ -53,7 +52,7 @@ def references(pipeline, folder, birds) -> tuple[References, pd.Series]:
     write_table(folder, images, pd.DataFrame({"label": [0] * len(images)}))
     table = Table(folder)
 
-    return References(pipeline, table, SAMPLING), table.rows["key"]
+    return References(pipeline, table, table.rows["key"], SAMPLING), table.rows["key"]
 
 
 def recorded(
