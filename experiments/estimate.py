@@ -19,8 +19,6 @@ from stages.check import check
 from stages.shared.errors import BadInput
 from stages.shared.files import write_json
 from stages.shared.params import PATH, read
-from stages.shared.running.forks import forks
-from stages.shared.running.runtime import cores
 
 
 def read_tree(preset: str | None, base: str | None) -> tuple[Path, Tree]:
@@ -60,13 +58,15 @@ def estimate(path: Path, tree: Tree, processes: int, output: Path | None) -> Non
     from experiments.estimating.calibration import calibrate
     from experiments.estimating.costs import Task
     from experiments.estimating.page import content, show_costs, show_counts
+    from stages.shared.running import forks
 
     print(f"{path}: {tree['method']} on {tree['data']['name']}\n", flush=True)
     print(f"{show_counts(tree, counts)}\n", flush=True)
     with TemporaryDirectory(prefix="estimate-") as scratch:
         rates = calibrate(tree, counts, Path(scratch))
 
-    found = content(Task(tree, counts, rates, processes, cores() if forks() else 1))
+    cores = forks.cores() if forks.forks() else 1
+    found = content(Task(tree, counts, rates, processes, cores))
     print(show_costs(found))
     if output is not None:
         write_json(output, {"params": str(path)} | found)

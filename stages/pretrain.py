@@ -10,11 +10,11 @@ when it draws better than the base of 32 pixels in data/base/toybirds (docs/toyb
     python -m stages.pretrain [vae] [unet] [clip] [judge] [--continue]
 
 Without a name it makes all parts, in this order: each needs those before it. An interrupted run
-goes on from .work/pretrain-<recipe>/. With --continue the networks start from the weights that are
+goes on from .work/pretrain/. With --continue the networks start from the weights that are
 in data/base/toybirds-64, for another sitting of as many steps; a part that does not fit the
 architecture is started anew. Several processes share the work:
 
-    DIFFMIX_LAUNCHER="accelerate launch --cpu --num_processes 2" python -m stages.pretrain
+    DIFFMIX_LAUNCHER="accelerate launch --multi_gpu --num_processes 2" python -m stages.pretrain
 
 The base is trained on scenes that never show one of the species. The judge, which measures images,
 is trained on the species alone, and takes no part in making images.
@@ -32,10 +32,11 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import AutoencoderKL, StableDiffusionPipeline
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
-from transformers import CLIPImageProcessor, CLIPModel, CLIPProcessor, CLIPTextModel, CLIPTokenizer
+from transformers import CLIPImageProcessor, CLIPProcessor, CLIPTokenizer
 
 from stages.datasets.toybirds.drawing import SPECIES
 from stages.pretraining.architectures import (
@@ -52,7 +53,7 @@ from stages.pretraining.scenes import BrokenScenes, Corpus, Scenes, render_corpu
 from stages.pretraining.text import make_tokenizer
 from stages.pretraining.training import Loss, train
 from stages.pretraining.world.drawing import SIZE, render_species
-from stages.shared.measuring.judge import Judge, load_judge, make_judge, save_judge
+from stages.shared.measuring.judge import Judge, make_judge, save_judge
 from stages.shared.paths import EMBEDDED
 from stages.shared.running.checkpoint import load_checkpoint, save_checkpoint
 from stages.shared.running.processes import launch, processes
@@ -60,7 +61,7 @@ from stages.shared.running.runtime import cores, device
 
 RECIPE: dict[str, Any] = {
     "size": SIZE, "scenes": 80_000, "kinds": 400, "seed": 0,
-    "vae": {"steps": 2_400, "batch": 8, "learning_rate": 1e-3, "kl": 1e-6, "foreground": 3.0},
+    "vae": {"steps": 1_500, "batch": 8, "learning_rate": 1e-3, "kl": 1e-6, "foreground": 3.0},
     # a batch is a process's; `first`: so many scenes are encoded
     "unet": {
         "steps": 4_000, "batch": 16, "learning_rate": 1e-3, "caption_dropout": 0.1,
@@ -120,7 +121,9 @@ def load_scenes() -> Corpus:
 
 def load_vae() -> AutoencoderKL:
     """The trained autoencoder, frozen."""
-    vae = AutoencoderKL.from_pretrained(PIPELINE / "vae", torch_dtype=torch.float32)
+    vae = AutoencoderKL.from_pretrained(
+        PIPELINE / "vae", torch_dtype=torch.float32, use_safetensors=True
+    )
     return vae.to(device()).requires_grad_(False)
 
 
@@ -128,23 +131,25 @@ def vae_key() -> str:
     return hashlib.sha256(VAE_WEIGHTS.read_bytes()).hexdigest()
 
 
-def take_over(model: nn.Module, load: Callable[[], nn.Module]) -> None:
+def take_over(model: nn.Module, path: Path) -> None:
     """Give the model the shipped weights, if there are any of its shapes."""
-    try:
-        weights = load().float().state_dict()
-    except (OSError, ValueError):
+    if not path.exists():
         return
+
+    weights = load_file(path)
 
     shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
     if {name: tensor.shape for name, tensor in weights.items()} == shapes:
         model.load_state_dict(weights)
+    else:
+        print(f"{path}: is of another architecture; this part starts anew")
 
 
 def pretrain_vae(goes_on: bool) -> list[float]:
     """The autoencoder."""
     vae = make_vae(RECIPE["size"])
     if goes_on:
-        take_over(vae, lambda: AutoencoderKL.from_pretrained(PIPELINE / "vae"))
+        take_over(vae, VAE_WEIGHTS)
 
     corpus = load_scenes()
     curve = fit("vae", vae, vae_loss(vae, corpus, RECIPE["vae"]), goes_on)
@@ -178,8 +183,8 @@ def pretrain_unet(goes_on: bool) -> list[float]:
     unet = make_unet(RECIPE["size"])
     text_encoder = make_text_encoder(tokenizer)
     if goes_on:
-        take_over(unet, lambda: UNet2DConditionModel.from_pretrained(PIPELINE / "unet"))
-        take_over(text_encoder, lambda: CLIPTextModel.from_pretrained(PIPELINE / "text_encoder"))
+        take_over(unet, PIPELINE / "unet/diffusion_pytorch_model.safetensors")
+        take_over(text_encoder, PIPELINE / "text_encoder/model.safetensors")
 
     vae = load_vae()
     latents = load_latents(vae, corpus) * vae.config.scaling_factor
@@ -202,7 +207,7 @@ def pretrain_clip(goes_on: bool) -> list[float]:
     tokenizer = make_tokenizer(corpus.captions)
     clip = make_clip(tokenizer, RECIPE["size"])
     if goes_on:
-        take_over(clip, lambda: CLIPModel.from_pretrained(NEXT_BASE / "clip"))
+        take_over(clip, NEXT_BASE / "clip/model.safetensors")
 
     recipe = RECIPE["clip"]
     ruins = BrokenScenes(recipe["broken"], RECIPE["size"], RECIPE["seed"])
@@ -237,7 +242,7 @@ def pretrain_judge(goes_on: bool) -> list[float]:
     recipe = RECIPE["judge"]
     judge = make_judge(len(SPECIES), RECIPE["size"])
     if goes_on:
-        take_over(judge.network, lambda: load_judge(NEXT_BASE / "judge").network)
+        take_over(judge.network, NEXT_BASE / "judge/model.safetensors")
 
     images, labels = map(torch.from_numpy, render_species(recipe["images"], seed=1))
     images = images.permute(0, 3, 1, 2)

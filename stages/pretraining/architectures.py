@@ -12,15 +12,16 @@ from transformers import (
 
 from stages.pretraining.text import TOKENS
 
-FACTOR = 4  # pixels a side of a latent pixel
+FACTOR = 8  # pixels a side of a latent pixel
+CHANNELS = 16  # of the latents
 
 
 def make_vae(size: int) -> AutoencoderKL:
-    """Eight latent channels at a quarter of the side: enough for a wing bar of a few pixels."""
+    """Many latent channels at an eighth of the side: so the UNet has few places to work at."""
     return AutoencoderKL(
-        down_block_types=["DownEncoderBlock2D"] * 3, up_block_types=["UpDecoderBlock2D"] * 3,
-        block_out_channels=(24, 32, 64), layers_per_block=1, latent_channels=8, norm_num_groups=8,
-        sample_size=size,
+        down_block_types=["DownEncoderBlock2D"] * 4, up_block_types=["UpDecoderBlock2D"] * 4,
+        block_out_channels=(24, 32, 64, 64), layers_per_block=1, latent_channels=CHANNELS,
+        norm_num_groups=8, sample_size=size,
     )  # fmt: skip
 
 
@@ -38,12 +39,11 @@ def text_config(tokenizer: CLIPTokenizer, width: int) -> CLIPTextConfig:
 
 
 def make_unet(size: int) -> UNet2DConditionModel:
-    """Most of its work is at half and quarter of the latents' side, where attention is cheap."""
     return UNet2DConditionModel(
-        sample_size=size // FACTOR, in_channels=8, out_channels=8,
-        block_out_channels=(48, 64, 128),
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        sample_size=size // FACTOR, in_channels=CHANNELS, out_channels=CHANNELS,
+        block_out_channels=(64, 128),
+        down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
         layers_per_block=1, attention_head_dim=2, cross_attention_dim=128, norm_num_groups=16,
     )  # fmt: skip
 

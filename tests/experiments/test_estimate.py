@@ -13,6 +13,7 @@ from experiments.estimating.page import SIZES, TIMES, content, show, show_costs,
 from experiments.tables.recipes import Changes
 from stages.shared.diffusion import translation
 from stages.shared.errors import BadInput
+from stages.shared.running import forks
 from tests.support.closure import ROOT
 from tests.support.made_up_rates import HERE, RATES, changed, rate, task_of
 from tests.support.tiny_models import save_tiny
@@ -106,6 +107,7 @@ def test_a_real_base_is_calibrated(family, tmp_path, capsys, monkeypatch):
         return predict(pipeline, latents, times, text)
 
     monkeypatch.setattr(translation, "predict", recorded)
+    monkeypatch.setattr(forks, "cores", lambda: 1)  # which two processes are faster than
     estimate.estimate(HERE, tree, 2, tmp_path / "found.json")
 
     found = json.loads((tmp_path / "found.json").read_text())

@@ -13,7 +13,7 @@ from stages.shared.errors import BadInput
 from stages.shared.running.checkpoint import save_checkpoint
 from stages.shared.running.work import work_folder
 from stages.shared.tables import write_shard
-from stages.synthesize import make_shard
+from stages.synthesize import write_shard_of
 
 FULL = Path("/dev/full")  # every write to it fails as on a full disk
 NOBODY = 65534
@@ -32,17 +32,17 @@ def rows(first: int) -> pd.DataFrame:
     return pd.DataFrame({"key": [f"{first + row:08d}" for row in range(3)], "target_label": 0})
 
 
-def make(part: pd.DataFrame) -> list[bytes]:
-    return [bytes(100_000) for _ in part["key"]]
+def write_rows(work: Path, shard: str, part: pd.DataFrame) -> None:
+    write_shard_of(work, shard, part, dict.fromkeys(part["key"], bytes(100_000)))
 
 
 def run_out_of_space() -> None:
     with work_folder("synthesize", "key") as work:
         (work / "result").mkdir()
-        make_shard(work, "shard-00000.tar", rows(0), make)
+        write_rows(work, "shard-00000.tar", rows(0))
 
         (work / "shard-00001.tar.new").symlink_to(FULL)
-        make_shard(work, "shard-00001.tar", rows(3), make)
+        write_rows(work, "shard-00001.tar", rows(3))
 
 
 @needs_full

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from stages.shared.errors import BadInput
 from stages.shared.running.processes import processes
-from stages.shared.running.runtime import cores, device
+from stages.shared.running.runtime import cores, device, fix_threads
 
 Item = TypeVar("Item")
 Value = TypeVar("Value")
@@ -91,6 +91,8 @@ def in_two(loop: Callable[[Partner], Value]) -> Value:
 
 def _follow(loop: Callable[[Partner], Any], there: Connection, here: Connection) -> None:
     here.close()
+    fix_threads()
+
     try:
         loop(Partner((1,), there))
     except (KeyboardInterrupt, BadInput):
@@ -159,6 +161,7 @@ def _run(
     """What a forked process does; it leaves without the clean-up that belongs to its parent."""
     for end in ends:
         end.close()
+    fix_threads()  # OpenMP's threads of before the fork are not there, and would be waited for
 
     try:
         for value in work(share):

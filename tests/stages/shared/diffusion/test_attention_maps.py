@@ -52,7 +52,7 @@ def references(pipeline, folder, birds) -> tuple[References, pd.Series]:
     write_table(folder, images, pd.DataFrame({"label": [0] * len(images)}))
     table = Table(folder)
 
-    return References(pipeline, table, table.rows["key"], SAMPLING), table.rows["key"]
+    return References(pipeline, table, SAMPLING), table.rows["key"]
 
 
 def recorded(

@@ -112,3 +112,21 @@ def test_a_partner_that_is_gone_is_told(two_cores):
 
     with pytest.raises(BadInput, match="half of each batch was ended"):
         in_two(leave)
+
+
+def test_a_process_that_has_computed_with_threads_can_fork(two_cores):
+    """OpenMP's threads are not forked: a child that waited for them would wait for ever."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    picture = torch.ones(8, 3, 64, 64)
+    kernel = torch.ones(4, 3, 3, 3)
+    torch.conv2d(picture, kernel)
+
+    def convolve(numbers):
+        for number in numbers:
+            yield torch.get_num_threads(), float(torch.conv2d(number * picture, kernel).sum())
+
+    found = list(spread([1, 2], convolve))
+    torch.set_num_threads(before)
+
+    assert sorted(found) == [(1, 27.0 * 8 * 4 * 62 * 62), (1, 54.0 * 8 * 4 * 62 * 62)]
