@@ -78,7 +78,7 @@ def in_two(loop: Callable[[Partner], Value]) -> Value:
 
     here, there = multiprocessing.Pipe()
     context = multiprocessing.get_context("fork")
-    child = context.Process(target=_follow, args=(loop, there, here), daemon=True)
+    child = context.Process(target=_follow, args=(loop, there, here))
     child.start()
     there.close()
 
@@ -132,7 +132,7 @@ def _gather(
         receiver, sender = context.Pipe(duplex=False)
         # a child that held the parent's ends would not notice that the parent is gone
         ends = [*children, receiver]
-        child = context.Process(target=_run, args=(share, work, sender, ends), daemon=True)
+        child = context.Process(target=_run, args=(share, work, sender, ends))
         child.start()
         sender.close()
         children[receiver] = child

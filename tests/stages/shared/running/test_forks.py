@@ -7,6 +7,7 @@ import time
 import psutil
 import pytest
 import torch
+from torch.utils.data import DataLoader
 
 from stages.shared.errors import BadInput
 from stages.shared.running import forks
@@ -130,3 +131,12 @@ def test_a_process_that_has_computed_with_threads_can_fork(two_cores):
     torch.set_num_threads(before)
 
     assert sorted(found) == [(1, 27.0 * 8 * 4 * 62 * 62), (1, 54.0 * 8 * 4 * 62 * 62)]
+
+
+def test_a_forked_process_may_load_with_workers_of_its_own(two_cores):
+    def load(numbers):
+        for number in numbers:
+            loader = DataLoader(range(4), batch_size=2, num_workers=1)
+            yield number, [batch.tolist() for batch in loader]
+
+    assert sorted(spread([1, 2], load)) == [(1, [[0, 1], [2, 3]]), (2, [[0, 1], [2, 3]])]
