@@ -61,10 +61,10 @@ from stages.shared.running.runtime import cores, device
 
 RECIPE: dict[str, Any] = {
     "size": SIZE, "scenes": 80_000, "kinds": 400, "seed": 0,
-    "vae": {"steps": 1_500, "batch": 8, "learning_rate": 1e-3, "kl": 1e-6, "foreground": 3.0},
+    "vae": {"steps": 2_500, "batch": 8, "learning_rate": 1e-3, "kl": 1e-6, "foreground": 3.0},
     # a batch is a process's; `first`: so many scenes are encoded
     "unet": {
-        "steps": 4_000, "batch": 16, "learning_rate": 1e-3, "caption_dropout": 0.1,
+        "steps": 20_000, "batch": 16, "learning_rate": 1e-3, "caption_dropout": 0.1,
         "first": 48_000,
     },
     "clip": {"steps": 700, "batch": 64, "learning_rate": 1e-3, "broken": 12_000, "smears": 6_000},
