@@ -15,7 +15,7 @@ from stages.shared.running.processes import processes, sum_gradients
 from stages.shared.running.runtime import device, training_precision
 
 CHECKPOINT_SECONDS = 300
-AVERAGED = 0.999  # decay of the moving average of the weights
+AVERAGED = 0.999  # decay of the moving average of the weights, which warms up
 Parts = dict[str, Any]  # the objects with a state_dict, by their names in the checkpoint
 Loss = Callable[[torch.Generator], Tensor]  # of a batch that is drawn from the generator
 
@@ -76,13 +76,22 @@ def make_parts(model: nn.Module, steps: int, learning_rate: float) -> Parts:
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=learning_rate, weight_decay=1e-4, betas=(0.9, 0.99), fused=True
     )
-    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(AVERAGED))
+    average = AveragedModel(model, multi_avg_fn=move_average)
     ramp = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda k: min(1, (k + 1) / 100, 3 * (steps - k) / steps)
     )
 
     networks = nn.ModuleDict({"model": model, "average": average})
     return {"state": networks, "optimizer": optimizer, "ramp": ramp}
+
+
+def move_average(averages: Any, weights: Any, updates: Tensor) -> None:
+    """Move the averages towards the weights: by much at first, so that a short sitting counts.
+
+    The decay is that of `diffusers.training_utils.EMAModel`: (1 + n) / (10 + n), up to AVERAGED.
+    """
+    decay = min(AVERAGED, (1 + int(updates)) / (10 + int(updates)))
+    get_ema_multi_avg_fn(decay)(averages, weights, updates)
 
 
 def save(path: Path, parts: Parts, curve: list[float], step: int) -> None:
