@@ -85,7 +85,7 @@ def make_parts(model: nn.Module, steps: int, learning_rate: float) -> Parts:
     return {"state": networks, "optimizer": optimizer, "ramp": ramp}
 
 
-def move_average(averages: Any, weights: Any, updates: Tensor) -> None:
+def move_average(averages: Any, weights: Any, updates: Tensor | int) -> None:
     """Move the averages towards the weights: by much at first, so that a short sitting counts.
 
     The decay is that of `diffusers.training_utils.EMAModel`: (1 + n) / (10 + n), up to AVERAGED.
