@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stages.datasets.toybirds.drawing import SPECIES
+from stages.datasets.toybirds.species import SPECIES
 from stages.datasets.toybirds.tables import draw, render_species
 from stages.shared.diffusion.sampling import Sampling
 from stages.shared.diffusion.text import Text

@@ -209,12 +209,9 @@ PHOTOS = Preset(
         "synth.multiplier": Commented(
             2, "synthetic images for each training image (5 in Sec. 4); few, for two cores"
         ),
-        "train.resize": 64,
-        "train.resolution": 64,
-        "train.padding": 8,
         "train.epochs": 30,
         "arms.synthetic.diffmix": synthetic(0.1),
-        "arms.synthetic.diffmix-cutmix": synthetic(0.1, "cutmix", 0.5),
+        "arms.synthetic.diffmix-cutmix": synthetic(0.1, "cutmix", 0.1),
         "evaluate.many": 20,
     },
 )

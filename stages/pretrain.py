@@ -1,17 +1,16 @@
-"""Make the next embedded base from scratch: a small Stable Diffusion pipeline, a CLIP, a judge.
+"""Make the embedded base from scratch: a small Stable Diffusion pipeline, a CLIP, a judge.
 
 Reads:  nothing
-Writes: data/base/toybirds-64/{pipeline,clip,judge,recipe.json}, which git keeps
+Writes: data/base/toybirds/{pipeline,clip,judge,recipe.json}, which git keeps
 Paper:  –
 
-This is a tool, not a stage of the pipeline. What it makes will stand in for the public checkpoint
-when it draws better than the base of 32 pixels in data/base/toybirds (docs/toybirds.md):
+This is a tool, not a stage of the pipeline. What it makes stands in for the public checkpoint:
 
     python -m stages.pretrain [vae] [unet] [clip] [judge] [--continue]
 
 Without a name it makes all parts, in this order: each needs those before it. An interrupted run
 goes on from .work/pretrain/. With --continue the networks start from the weights that are
-in data/base/toybirds-64, for another sitting of as many steps; a part that does not fit the
+in data/base/toybirds, for another sitting of as many steps; a part that does not fit the
 architecture is started anew. Several processes share the work:
 
     DIFFMIX_LAUNCHER="accelerate launch --multi_gpu --num_processes 2" python -m stages.pretrain
@@ -38,7 +37,9 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 from transformers import CLIPImageProcessor, CLIPProcessor, CLIPTokenizer
 
-from stages.datasets.toybirds.drawing import SPECIES
+from stages.datasets.toybirds.drawing import SIZE
+from stages.datasets.toybirds.species import SPECIES
+from stages.datasets.toybirds.tables import render_species
 from stages.pretraining.architectures import (
     make_clip,
     make_scheduler,
@@ -52,9 +53,8 @@ from stages.pretraining.denoiser import unet_loss
 from stages.pretraining.scenes import BrokenScenes, Corpus, Scenes, render_corpus
 from stages.pretraining.text import make_tokenizer
 from stages.pretraining.training import Loss, train
-from stages.pretraining.world.drawing import SIZE, render_species
 from stages.shared.measuring.judge import Judge, make_judge, save_judge
-from stages.shared.paths import EMBEDDED
+from stages.shared.paths import TOYBIRDS_BASE
 from stages.shared.running.checkpoint import load_checkpoint, save_checkpoint
 from stages.shared.running.processes import launch, processes
 from stages.shared.running.runtime import cores, device
@@ -62,18 +62,17 @@ from stages.shared.running.runtime import cores, device
 RECIPE: dict[str, Any] = {
     "size": SIZE, "scenes": 80_000, "kinds": 400, "seed": 0,
     "vae": {"steps": 2_500, "batch": 8, "learning_rate": 1e-3, "kl": 1e-6, "foreground": 3.0},
-    # a batch is a process's; `first`: so many scenes are encoded
+    # a batch is a process's
     "unet": {
-        "steps": 4_800, "batch": 16, "learning_rate": 1e-3, "caption_dropout": 0.1,
-        "first": 48_000,
+        "steps": 16_000, "batch": 32, "learning_rate": 1e-3, "caption_dropout": 0.1,
+        "foreground": 2.0,
     },
-    "clip": {"steps": 700, "batch": 64, "learning_rate": 1e-3, "broken": 12_000, "smears": 6_000},
+    "clip": {"steps": 1_500, "batch": 64, "learning_rate": 1e-3, "broken": 12_000, "smears": 6_000},
     "judge": {"steps": 2_250, "batch": 64, "learning_rate": 3e-3, "images": 12_000},
 }  # fmt: skip
 WORK = Path(".work/pretrain")
-NEXT_BASE = EMBEDDED / "toybirds-64"
 RECORD = "recipe.json"
-PIPELINE = NEXT_BASE / "pipeline"
+PIPELINE = TOYBIRDS_BASE / "pipeline"
 VAE_WEIGHTS = PIPELINE / "vae/diffusion_pytorch_model.safetensors"
 
 
@@ -161,11 +160,10 @@ def pretrain_vae(goes_on: bool) -> list[float]:
 
 
 def load_latents(vae: AutoencoderKL, corpus: Corpus) -> Tensor:
-    """Unscaled latent means of the corpus' first images, of which each process encodes a part."""
+    """Unscaled latent means of the corpus' images, of which each process encodes a part."""
     count = processes().num_processes
-    images = min(RECIPE["unet"]["first"], len(corpus.images))
-    parts = torch.arange(images).chunk(count)
-    key = [world(), vae_key(), images, count]
+    parts = torch.arange(len(corpus.images)).chunk(count)
+    key = [world(), vae_key(), count]
     paths = [WORK / f"latents-{digest(*key, process)}.pt" for process in range(count)]
 
     mine = processes().process_index
@@ -190,7 +188,8 @@ def pretrain_unet(goes_on: bool) -> list[float]:
     latents = load_latents(vae, corpus) * vae.config.scaling_factor
 
     networks = nn.ModuleDict({"unet": unet, "text_encoder": text_encoder})
-    loss = unet_loss(networks, tokenizer, latents, corpus.captions[: len(latents)], RECIPE["unet"])
+    masks = torch.from_numpy(corpus.masks)
+    loss = unet_loss(networks, tokenizer, latents, masks, corpus.captions, RECIPE["unet"])
     curve = fit("unet", networks, loss, goes_on)
 
     pipeline = StableDiffusionPipeline(
@@ -207,15 +206,15 @@ def pretrain_clip(goes_on: bool) -> list[float]:
     tokenizer = make_tokenizer(corpus.captions)
     clip = make_clip(tokenizer, RECIPE["size"])
     if goes_on:
-        take_over(clip, NEXT_BASE / "clip/model.safetensors")
+        take_over(clip, TOYBIRDS_BASE / "clip/model.safetensors")
 
     recipe = RECIPE["clip"]
     ruins = BrokenScenes(recipe["broken"], RECIPE["size"], RECIPE["seed"])
     broken = add_smears(load_corpus("broken", ruins), load_smears(corpus))
     curve = fit("clip", clip, clip_loss(clip, tokenizer, corpus, broken, recipe), goes_on)
 
-    save(make_processor(tokenizer), NEXT_BASE / "clip")
-    save(clip, NEXT_BASE / "clip")
+    save(make_processor(tokenizer), TOYBIRDS_BASE / "clip")
+    save(clip, TOYBIRDS_BASE / "clip")
     return curve
 
 
@@ -242,7 +241,7 @@ def pretrain_judge(goes_on: bool) -> list[float]:
     recipe = RECIPE["judge"]
     judge = make_judge(len(SPECIES), RECIPE["size"])
     if goes_on:
-        take_over(judge.network, NEXT_BASE / "judge/model.safetensors")
+        take_over(judge.network, TOYBIRDS_BASE / "judge/model.safetensors")
 
     images, labels = map(torch.from_numpy, render_species(recipe["images"], seed=1))
     images = images.permute(0, 3, 1, 2)
@@ -251,7 +250,7 @@ def pretrain_judge(goes_on: bool) -> list[float]:
     # the averaged weights need batch statistics of their own
     update_bn(images.split(recipe["batch"]), judge.network, device())
     if processes().is_main_process:
-        save_judge(judge, len(SPECIES), NEXT_BASE / "judge")
+        save_judge(judge, len(SPECIES), TOYBIRDS_BASE / "judge")
     return curve
 
 
@@ -280,7 +279,7 @@ def world() -> dict[str, Any]:
 
 
 def read_record() -> dict[str, Any]:
-    path = NEXT_BASE / RECORD
+    path = TOYBIRDS_BASE / RECORD
     return json.loads(path.read_text()) if path.exists() else {}
 
 
@@ -298,7 +297,7 @@ def record(part: str, curve: list[float], goes_on: bool) -> None:
     }
     made[part] = [*(made.get(part, []) if goes_on else []), sitting]
 
-    (NEXT_BASE / RECORD).write_text(json.dumps(made, indent=1, sort_keys=True) + "\n")
+    (TOYBIRDS_BASE / RECORD).write_text(json.dumps(made, indent=1, sort_keys=True) + "\n")
 
 
 PARTS = {

@@ -12,7 +12,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from stages.datasets.toybirds.drawing import SPECIES, render
+from stages.datasets.toybirds.drawing import render
+from stages.datasets.toybirds.species import SPECIES
 from stages.shared.manifests import read_classes, write_classes
 from stages.shared.tables import Table, encode_png, write_table
 from tests.support.children import end_children, enter_run

@@ -17,19 +17,22 @@ def unet_loss(
     networks: nn.ModuleDict,
     tokenizer: CLIPTokenizer,
     latents: Tensor,
+    masks: Tensor,
     captions: list[list[str]],
     recipe: dict[str, Any],
 ) -> Loss:
-    """Velocity prediction (Salimans and Ho, 2022).
+    """Velocity prediction (Salimans and Ho, 2022), the foreground weighted up.
 
-    networks: `unet` and `text_encoder`. latents: scaled to unit variance. Some captions are
-    dropped, as classifier-free guidance needs it.
+    networks: `unet` and `text_encoder`. latents: (n, channels, side, side), scaled to unit
+    variance. masks: (n, size, size), bytes. Some captions are dropped, as classifier-free guidance
+    needs it.
     """
-    scheduler = make_scheduler()
+    alphas = make_scheduler().alphas_cumprod
     variants = len(captions[0])
     flat = tokenize(tokenizer, [text for texts in captions for text in texts])
     tokens = flat.reshape(-1, variants, TOKENS)
     empty = tokenize(tokenizer, [""])[0]
+    side = latents.shape[-1]
 
     def loss(generator: torch.Generator) -> Tensor:
         size = recipe["batch"]
@@ -38,17 +41,27 @@ def unet_loss(
         dropped = torch.rand(size, generator=generator) < recipe["caption_dropout"]
         prompts = torch.where(dropped[:, None], empty, prompts)
 
-        noise = torch.randn(latents[rows].shape, generator=generator)
-        times = torch.randint(scheduler.config.num_train_timesteps, (size,), generator=generator)
-        root = scheduler.alphas_cumprod[times].sqrt()[:, None, None, None]
-        spread = (1 - root**2).sqrt()
-        noisy = root * latents[rows] + spread * noise
-        velocity = root * noise - spread * latents[rows]
+        noisy, velocity, times = diffuse(latents[rows], alphas, generator)
+        covered = F.adaptive_avg_pool2d(masks[rows][:, None].float(), side)
+        weight = 1 + recipe["foreground"] * covered
 
-        noisy, velocity, times, prompts = (
-            part.to(device()) for part in (noisy, velocity, times, prompts)
+        noisy, velocity, weight, times, prompts = (
+            part.to(device()) for part in (noisy, velocity, weight, times, prompts)
         )
         hidden = networks["text_encoder"](prompts).last_hidden_state
-        return F.mse_loss(networks["unet"](noisy, times, hidden).sample.float(), velocity)
+        error = networks["unet"](noisy, times, hidden).sample.float() - velocity
+        return (weight * error.square()).mean() / weight.mean()
 
     return loss
+
+
+def diffuse(
+    latents: Tensor, alphas: Tensor, generator: torch.Generator
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Add noise of random times: the noisy latents, the velocities to predict, and the times."""
+    noise = torch.randn(latents.shape, generator=generator)
+    times = torch.randint(len(alphas), (len(latents),), generator=generator)
+    root = alphas[times].sqrt()[:, None, None, None]
+    spread = (1 - root**2).sqrt()
+
+    return root * latents + spread * noise, root * noise - spread * latents, times

@@ -10,8 +10,8 @@ from typing import NamedTuple
 import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
-from stages.datasets.toybirds.drawing import HABITATS, METACLASS, Bird, Habitat, random_bird
-from stages.pretraining.world.drawing import Flaw, render
+from stages.datasets.toybirds.drawing import Flaw, render
+from stages.datasets.toybirds.species import HABITATS, METACLASS, Bird, Habitat, random_bird
 
 CAPTIONS_PER_SCENE = 6
 EMPTY = 0.06  # share of scenes without a bird

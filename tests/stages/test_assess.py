@@ -14,7 +14,7 @@ from PIL import Image
 
 from stages import assess
 from stages.assess import compare_backgrounds, draw_other
-from stages.datasets.toybirds.drawing import SPECIES
+from stages.datasets.toybirds.species import SPECIES
 from stages.datasets.toybirds.tables import draw, draw_toybirds, scene
 from stages.download import write_dataset
 from stages.shared.errors import BadInput

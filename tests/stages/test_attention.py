@@ -20,7 +20,8 @@ from stages.attention import (
     plan_pair,
     ranking,
 )
-from stages.datasets.toybirds.drawing import SPECIES, render
+from stages.datasets.toybirds.drawing import render
+from stages.datasets.toybirds.species import SPECIES
 from stages.shared.manifests import write_classes
 from stages.shared.tables import encode_png, write_table
 from tests.conftest import PIPELINE

@@ -12,11 +12,10 @@ from diffusers import AutoencoderKL
 from safetensors.torch import load_file
 
 from stages import pretrain
-from stages.datasets.toybirds.drawing import SPECIES
-from stages.datasets.toybirds.tables import render_species as render_small_species
+from stages.datasets.toybirds.species import SPECIES
+from stages.datasets.toybirds.tables import render_species
 from stages.pretraining.autoencoder import smear
 from stages.pretraining.scenes import WITHOUT, BrokenScenes, Scenes
-from stages.pretraining.world.drawing import render_species
 from stages.shared.diffusion.base_model import load_base
 from stages.shared.errors import BadInput
 from stages.shared.measuring.judge import load_judge, recognised
@@ -36,7 +35,7 @@ HASTY: dict[str, dict[str, int]] = {
 def run(folder: Path, *arguments: str) -> Path:
     """Make parts, two steps each on a hundred scenes.
 
-    Returns the folder that stands for data/base/toybirds-64.
+    Returns the folder that stands for data/base/toybirds.
     """
     recipe = pretrain.RECIPE | {"scenes": 100, "kinds": 10}
     for name, changes in HASTY.items():
@@ -47,7 +46,7 @@ def run(folder: Path, *arguments: str) -> Path:
         patch.setattr("sys.argv", ["pretrain", *arguments])
         patch.setattr(pretrain, "RECIPE", recipe)
         patch.setattr(pretrain, "WORK", folder / "work")
-        patch.setattr(pretrain, "NEXT_BASE", home)
+        patch.setattr(pretrain, "TOYBIRDS_BASE", home)
         patch.setattr(pretrain, "PIPELINE", home / "pipeline")
         patch.setattr(pretrain, "VAE_WEIGHTS", home / "pipeline/vae" / WEIGHTS)
         pretrain.main()
@@ -167,18 +166,15 @@ def test_a_saved_judge_loads_as_it_was(home):
     assert not judge.network.training
 
 
-@pytest.mark.parametrize(
-    ("world", "render"), [("toybirds", render_small_species), ("toybirds-64", render_species)]
-)
-def test_the_shipped_judges_know_the_species_on_fresh_birds(world, render):
-    judge = load_judge(ROOT / "data/base" / world / "judge")
-    images, labels = render(240, seed=4)
+def test_the_shipped_judge_knows_the_species_on_fresh_birds():
+    judge = load_judge(ROOT / "data/base/toybirds/judge")
+    images, labels = render_species(240, seed=4)
     assert (recognised(judge, images) == labels).mean() > 0.99
 
 
 def test_the_judge_sees_larger_images_at_its_own_size():
     judge = load_judge(ROOT / "data/base/toybirds/judge")
-    images, labels = render_small_species(24, seed=5)
+    images, labels = render_species(24, seed=5)
     doubled = images.repeat(2, axis=1).repeat(2, axis=2)
     assert (recognised(judge, doubled) == labels).mean() > 0.9
 

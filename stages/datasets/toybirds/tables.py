@@ -5,7 +5,8 @@ smaller one. The split masks has the foreground of each training image.
 """
 
 from collections.abc import Callable, Iterator
-from functools import cache, partial
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -13,11 +14,11 @@ import pandas as pd
 from PIL import Image
 
 from stages.datasets.dataset import Dataset, Split
-from stages.datasets.toybirds.drawing import HABITATS, SPECIES, Habitat, render
+from stages.datasets.toybirds.drawing import SIZE, render
+from stages.datasets.toybirds.species import HABITATS, SPECIES, Habitat
 from stages.shared.schemas.download import Toybirds
 from stages.shared.tables import encode_png
 
-SIZE = 32  # pixels a side
 WORLD_SEED = 2024  # the world is one dataset: params.seed chooses from it and does not redraw it
 SPLITS = ("train", "test", "ood")
 # the four Waterbird groups: where the species lives, where it is seen
@@ -30,7 +31,6 @@ GROUPS: list[tuple[Habitat, Habitat]] = [
 OTHER: dict[Habitat, Habitat] = {"water": "land", "land": "water"}
 
 SplitName = Literal["train", "test", "ood"]
-Drawing = Callable[[int], tuple[np.ndarray, np.ndarray]]  # `draw` for the images of one split
 
 
 class Scene(NamedTuple):
@@ -94,17 +94,13 @@ def draw_toybirds(toybirds: Toybirds) -> Dataset:
         "test": toybirds.test_per_class * len(SPECIES),
         "ood": toybirds.ood_per_group * len(GROUPS),
     }
-    drawings: dict[SplitName, Drawing] = {
-        split: partial(draw, split, bias=toybirds.bias) for split in counts
-    }
-    drawings["train"] = cache(drawings["train"])  # one drawing gives an image and its mask
 
     splits: dict[str, Split] = {}
     for split, count in counts.items():
         rows = _list_scenes(split, count, toybirds.bias)
-        splits[split] = Split(rows, _encode_images(drawings[split], count))
+        splits[split] = Split(rows, _draw_all(_image, split, count, toybirds.bias))
 
-    masks = _encode_masks(drawings["train"], counts["train"])
+    masks = _draw_all(_mask, "train", counts["train"], toybirds.bias)
     splits["masks"] = Split(splits["train"].rows, masks)
     return Dataset([species.name for species in SPECIES], splits)
 
@@ -118,14 +114,20 @@ def _list_scenes(split: SplitName, count: int, bias: float) -> pd.DataFrame:
     return rows
 
 
-def _encode_images(drawing: Drawing, count: int) -> Iterator[bytes]:
-    for index in range(count):
-        image, _mask = drawing(index)
-        yield encode_png(Image.fromarray(image))
+def _draw_all(
+    part: Callable[[SplitName, float, int], bytes], split: SplitName, count: int, bias: float
+) -> Iterator[bytes]:
+    """A part of each drawing of a split, in order, on all cores."""
+    with ProcessPoolExecutor() as pool:
+        yield from pool.map(partial(part, split, bias), range(count), chunksize=50)
 
 
-def _encode_masks(drawing: Drawing, count: int) -> Iterator[bytes]:
+def _image(split: SplitName, bias: float, index: int) -> bytes:
+    image, _foreground = draw(split, index, bias)
+    return encode_png(Image.fromarray(image))
+
+
+def _mask(split: SplitName, bias: float, index: int) -> bytes:
     """White (255) where the bird is, else black."""
-    for index in range(count):
-        _image, mask = drawing(index)
-        yield encode_png(Image.fromarray(np.uint8(255) * mask))
+    _scene, foreground = draw(split, index, bias)
+    return encode_png(Image.fromarray(np.uint8(255) * foreground))

@@ -23,7 +23,7 @@ from accelerate.utils import gather_object, reduce
 from torch import Tensor
 
 from stages.shared.errors import BadInput
-from stages.shared.running.runtime import device, fix_threads
+from stages.shared.running.runtime import device, fix_threads, keep_memory
 from stages.shared.running.work import folder_of, work_folder
 
 LAUNCHER = "DIFFMIX_LAUNCHER"
@@ -70,6 +70,7 @@ def processes() -> PartialState:
         )
 
     fix_threads()  # launchers and Accelerate give each process threads of their choice
+    keep_memory()
     return state
 
 
@@ -107,7 +108,8 @@ def sum_gradients(
     for gradient, whole in zip(gradients, summed[:-1], strict=True):
         gradient.copy_(whole.view_as(gradient))
 
-    return summed[-1].squeeze()
+    # a view would keep the whole vector for as long as the caller keeps the loss
+    return summed[-1].squeeze().clone()
 
 
 @contextmanager

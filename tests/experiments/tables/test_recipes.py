@@ -96,14 +96,14 @@ def test_every_file_is_tested():
 
 def test_a_table_adds_an_arm_and_leaves_the_presets_own_as_it_is():
     own = copy.deepcopy(PRESET)
-    own["arms"]["real"]["mixup"] = {"mix": "mixup", "mix_probability": 0.3, "reweight": "none"}
+    own["arms"]["real"]["mixup"] = {"mix": "mixup", "mix_probability": 0.2, "reweight": "none"}
     probabilities = [
         case.params["arms"]["real"]["mixup"]["mix_probability"]
         for preset in (PRESET, own)
         for case in cases("table1", preset, ["Mixup"])
     ]
 
-    assert probabilities == [0.5, 0.3]
+    assert probabilities == [0.3, 0.2]
 
 
 def test_rows_with_equal_parameters_share_an_experiment():

@@ -1,23 +1,18 @@
 """The Toybirds world: biased or balanced as it says, and the same at every drawing."""
 
 from collections import Counter
-from itertools import combinations, product
+from itertools import product
 
 import numpy as np
 import pytest
 
-from stages.datasets.toybirds import tables
-from stages.datasets.toybirds.drawing import SPECIES, random_bird, render
-from stages.datasets.toybirds.tables import SIZE, SPLITS, draw, draw_toybirds, render_species, scene
+from stages.datasets.toybirds.drawing import SIZE
+from stages.datasets.toybirds.species import SPECIES
+from stages.datasets.toybirds.tables import SPLITS, draw, draw_toybirds, render_species, scene
 from stages.shared.schemas.download import Toybirds
+from tests.support.habitats import is_water
 
 SMALL = Toybirds(train_per_class=2, test_per_class=1, ood_per_group=12, bias=0.95)
-
-
-def is_water(image: np.ndarray) -> bool:
-    """By the ground's lowest row, which is bluer than the mean of red and green on water alone."""
-    red, green, blue = np.median(image[-1].astype(int), axis=0)
-    return 2 * blue > red + green
 
 
 def test_the_share_in_the_own_habitat_is_the_bias():
@@ -75,59 +70,9 @@ def test_splits_share_no_image():
     assert len(set(images)) == len(images) == 24 + 12 + 48
 
 
-def test_the_mask_is_where_a_bird_changes_the_empty_scene():
-    # the same generator draws the same ground without a bird: only the light, drawn last, differs
-    bird, mask = render(SPECIES[0].bird, "land", np.random.default_rng(5), SIZE)
-    empty, nothing = render(None, "land", np.random.default_rng(5), SIZE)
-    ratio = bird[~mask].astype(float).sum(axis=0) / empty[~mask].sum(axis=0)
-    changed = np.abs(bird - empty * ratio).max(axis=2) > 40
-
-    assert not nothing.any()
-    assert 0.1 < mask.mean() < 0.5
-    assert (changed & ~mask).sum() <= 0.1 * mask.sum()  # a rim of half-covered pixels
-    assert (changed & mask).sum() > 0.6 * mask.sum()
-
-
-def test_a_training_image_and_its_mask_are_one_drawing(monkeypatch):
-    drawn = []
-
-    def record(split, index, bias):
-        drawn.append(index)
-        return draw(split, index, bias)
-
-    monkeypatch.setattr(tables, "draw", record)
-    splits = draw_toybirds(SMALL).splits
-
-    assert len(list(splits["train"].images)) == len(list(splits["masks"].images)) == 24
-    assert drawn == list(range(24))
-
-
 def test_rendered_species_stand_in_turn_on_water_and_on_land():
     images, labels = render_species(24, seed=1)
 
     assert labels.tolist() == [*range(12), *range(12)]
     assert images.shape == (24, SIZE, SIZE, 3)
     assert {is_water(image) for image in images} == {True, False}
-
-
-def test_species_differ_from_each_other_in_looks_and_in_the_picture():
-    pictures = []
-    for species in SPECIES:
-        image, _mask = render(species.bird, "water", np.random.default_rng(1), SIZE)
-        pictures.append(image.astype(int))
-
-    for one, other in combinations(range(len(SPECIES)), 2):
-        different = np.abs(pictures[one] - pictures[other]).max(axis=2) > 40
-
-        assert SPECIES[one].bird != SPECIES[other].bird
-        assert different.sum() >= 10
-
-
-def test_half_of_the_species_are_waterbirds():
-    assert Counter(species.habitat for species in SPECIES) == {"water": 6, "land": 6}
-
-
-def test_pretraining_never_sees_a_species():
-    rng = np.random.default_rng(0)
-    drawn = {random_bird(rng) for _ in range(3000)}
-    assert not drawn & {species.bird for species in SPECIES}

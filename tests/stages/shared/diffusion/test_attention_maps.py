@@ -10,7 +10,8 @@ from diffusers.models.attention_processor import Attention, AttnProcessor2_0
 from PIL import Image
 
 from stages.attention import ranking
-from stages.datasets.toybirds.drawing import SPECIES, render
+from stages.datasets.toybirds.drawing import render
+from stages.datasets.toybirds.species import SPECIES
 from stages.shared.diffusion.attention_maps import (
     Record,
     attention_probabilities,

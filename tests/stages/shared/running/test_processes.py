@@ -46,6 +46,16 @@ def test_a_process_alone_leaves_its_gradients_as_they_are():
     assert parameter.grad.tolist() == [4.0]
 
 
+def test_a_kept_loss_keeps_no_gradients():
+    parameter = torch.nn.Parameter(torch.ones(1000))
+    loss = (parameter**2).sum()
+    loss.backward()
+
+    total = processes.sum_gradients([parameter], loss.detach(), add=lambda mine: 2 * mine)
+    assert total == 2000
+    assert total.untyped_storage().nbytes() == total.element_size()
+
+
 def test_a_launcher_that_is_not_there_is_named(monkeypatch):
     monkeypatch.setenv("DIFFMIX_LAUNCHER", "no-such-launcher --num_processes 2")
 

@@ -1,17 +1,13 @@
-"""The next Toybirds: masks are where birds are, flaws break them, scenes are of many kinds."""
+"""Drawing of Toybirds: masks are where birds are, flaws break them, scenes are of many kinds."""
 
+from collections import Counter
 from itertools import combinations
 
 import numpy as np
 
-from stages.datasets.toybirds.drawing import HABITATS, SPECIES
-from stages.pretraining.world.drawing import SIZE, render, render_species
-
-
-def is_water(image: np.ndarray) -> bool:
-    """By the lowest rows, which are bluer than red on water alone."""
-    red, _green, blue = np.median(image[-4:].reshape(-1, 3).astype(int), axis=0)
-    return blue > red
+from stages.datasets.toybirds.drawing import SIZE, render
+from stages.datasets.toybirds.species import HABITATS, SPECIES, random_bird
+from tests.support.habitats import is_water
 
 
 def test_the_picture_shows_the_habitat():
@@ -63,19 +59,24 @@ def test_a_habitat_has_scenes_of_many_kinds():
         assert np.std(corners, axis=0).min() > 10
 
 
-def test_rendered_species_stand_in_turn_on_water_and_on_land():
-    images, labels = render_species(24, seed=1)
-
-    assert labels.tolist() == [*range(12), *range(12)]
-    assert images.shape == (24, SIZE, SIZE, 3)
-    assert {is_water(image) for image in images} == {True, False}
-
-
-def test_species_differ_in_the_picture():
+def test_species_differ_from_each_other_in_looks_and_in_the_picture():
     pictures = []
     for species in SPECIES:
         image, _mask = render(species.bird, "water", np.random.default_rng(1), SIZE)
         pictures.append(image.astype(int))
 
-    for one, other in combinations(pictures, 2):
-        assert (np.abs(one - other).max(axis=2) > 40).sum() >= 40
+    for one, other in combinations(range(len(SPECIES)), 2):
+        different = np.abs(pictures[one] - pictures[other]).max(axis=2) > 40
+
+        assert SPECIES[one].bird != SPECIES[other].bird
+        assert different.sum() >= 40
+
+
+def test_half_of_the_species_are_waterbirds():
+    assert Counter(species.habitat for species in SPECIES) == {"water": 6, "land": 6}
+
+
+def test_pretraining_never_sees_a_species():
+    rng = np.random.default_rng(0)
+    drawn = {random_bird(rng) for _ in range(3000)}
+    assert not drawn & {species.bird for species in SPECIES}

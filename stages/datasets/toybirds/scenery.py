@@ -5,8 +5,8 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from stages.datasets.toybirds.drawing import Habitat
-from stages.pretraining.world.painting import Colour, gradient, jittered, shaded
+from stages.datasets.toybirds.painting import Colour, gradient, jittered, shaded
+from stages.datasets.toybirds.species import Habitat
 
 Draw = ImageDraw.ImageDraw
 Painter = Callable[[Draw, np.random.Generator, int, int], None]

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from stages.datasets.toybirds.drawing import COLOURS, Bird
-from stages.pretraining.world.painting import Shape, ellipse, jittered, shaded, turned
+from stages.datasets.toybirds.painting import Shape, ellipse, jittered, shaded, turned
+from stages.datasets.toybirds.species import COLOURS, Bird
 
 BILL = (225, 165, 55)
 LEG = (70, 55, 40)
