@@ -2,24 +2,35 @@
 
     python -m benchmarks.faithfulness       after `dvc repro finetune`; prints one JSON object
 
-It asks four questions, with equally many images of each class:
+It asks five questions, with equally many images of each class:
 
 - Does the judge know the species?
 - Does the autoencoder keep what tells them apart?
 - Does the fine-tuned model draw the species that it is asked for (Diff-Gen)?
 - Does a translation show the target on the reference's background (Diff-Mix)?
+- Does CLIP's presence score, by which the filter drops images, rank broken birds below whole ones,
+  and translations that the judge does not recognise below those that it does? As the area under
+  the ROC curve: 100 where it always does, 50 where it says nothing.
 
 The stage `assess` measures the images of a run itself.
 """
 
 import json
+from collections.abc import Callable
+from typing import get_args
 
 import numpy as np
+import pandas as pd
 import torch
+from PIL import Image
+from scipy.stats import mannwhitneyu
 from torch import Tensor
 
-from stages.datasets.toybirds.species import SPECIES
+from stages.datasets.toybirds.drawing import SIZE, Flaw, render
+from stages.datasets.toybirds.species import HABITATS, SPECIES
 from stages.datasets.toybirds.tables import draw, render_species
+from stages.filter import captions, confidence
+from stages.pretraining.autoencoder import smear
 from stages.shared.diffusion.sampling import Sampling
 from stages.shared.diffusion.text import Text
 from stages.shared.diffusion.translation import load_translator, translate
@@ -29,13 +40,18 @@ from stages.shared.measuring.judge import Judge, load_judge, recognised
 from stages.shared.methods import read_strategy
 from stages.shared.params import load
 from stages.shared.paths import DOWNLOAD, JUDGE, SUBSAMPLE
+from stages.shared.pretrained.clip import image_features, load_clip, logits, text_features
+from stages.shared.pretrained.reference import Pretrained
 from stages.shared.schemas.download import Params as DownloadParams
+from stages.shared.schemas.filter import Params as FilterParams
 from stages.shared.schemas.synthesize import Params
 
 # rendered birds that the judge has not seen: it was trained on those of seed 1
 FRESH = 1200
 SEED = 2
 PER_CLASS = 20
+
+Presence = Callable[[np.ndarray], np.ndarray]  # of images (n, size, size, 3): scores (n,)
 
 
 def percent(hits: np.ndarray) -> float:
@@ -46,6 +62,67 @@ def psnr(images: np.ndarray, others: np.ndarray) -> float:
     """Peak signal to noise, dB."""
     error = np.mean((images.astype(float) - others) ** 2)
     return round(float(10 * np.log10(255**2 / error)), 1)
+
+
+def area(better: np.ndarray, worse: np.ndarray) -> float:
+    """Percent of the pairs in which the better one has the higher score; a tie counts half."""
+    pairs = len(better) * len(worse)
+    return (
+        round(100 * float(mannwhitneyu(better, worse).statistic) / pairs, 1)
+        if pairs
+        else float("nan")
+    )
+
+
+class Drawn:
+    """Images in memory, (n, size, size, 3), as a table's."""
+
+    def __init__(self, images: np.ndarray):
+        self.images = images
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def image(self, row: int) -> Image.Image:
+        return Image.fromarray(self.images[row])
+
+
+def presence_score(clip: Pretrained, classes: pd.DataFrame) -> Presence:
+    """The filter's score of images: CLIP's confidence that a bird is in them."""
+    model, processor = load_clip(clip)
+    texts = text_features(captions("metaclass", classes), model, processor)
+
+    def score(images: np.ndarray) -> np.ndarray:
+        features = image_features(Drawn(images), model, processor)  # type: ignore[arg-type]
+        return confidence(
+            logits(features, texts, model), "metaclass", pd.Series(range(len(images)))
+        )
+
+    return score
+
+
+def render_broken(flaw: Flaw | None, count: int) -> np.ndarray:
+    """Broken birds of the species in turn; no birds without a flaw."""
+    rng = np.random.default_rng(SEED + 1)
+
+    images = []
+    for row in range(count):
+        bird = SPECIES[row % len(SPECIES)].bird if flaw else None
+        images.append(render(bird, HABITATS[rng.integers(2)], rng, SIZE, flaw)[0])
+
+    return np.stack(images)
+
+
+def presence_of_broken(pipeline, fresh: np.ndarray, score: Presence) -> dict[str, float]:
+    """How surely the score ranks fresh birds above what no filter should keep."""
+    whole = score(fresh)
+    broken = {flaw: render_broken(flaw, len(fresh)) for flaw in (*get_args(Flaw), None)}
+    broken["smear"] = smear(pipeline.vae, fresh, torch.arange(len(fresh)), SEED)
+
+    return {
+        f"clip_whole_above_{(kind or 'empty').replace(' ', '_')}": area(whole, score(images))
+        for kind, images in broken.items()
+    }
 
 
 @torch.inference_mode()
@@ -104,12 +181,12 @@ def keeps_background(
 
 
 def translations(
-    pipeline, judge: Judge, text: Text, sampling: Sampling, bias: float
+    pipeline, judge: Judge, text: Text, sampling: Sampling, bias: float, score: Presence
 ) -> dict[str, float]:
     """Diff-Mix at each of the paper's strengths.
 
     Percent of the images that are recognised as the target, and that keep their reference's
-    background.
+    background; and how surely the score tells those that are recognised from the others.
     """
     targets = np.arange(len(SPECIES)).repeat(PER_CLASS)
     sources = read_manifest(SUBSAMPLE)
@@ -122,7 +199,10 @@ def translations(
         images, masks = (np.stack(part) for part in zip(*scenes, strict=True))
 
         made = make(pipeline, text, targets, encode(pipeline, images), strength, sampling)
-        result[f"diff_mix_{strength}"] = percent(recognised(judge, made) == targets)
+        hits = recognised(judge, made) == targets
+        scores = score(made)
+        result[f"diff_mix_{strength}"] = percent(hits)
+        result[f"clip_recognised_above_others_{strength}"] = area(scores[hits], scores[~hits])
         result[f"background_kept_{strength}"] = percent(keeps_background(made, images, masks, rng))
 
     return result
@@ -134,6 +214,7 @@ def main() -> None:
     classes = read_classes(DOWNLOAD)
     pipeline, text = load_translator(params.base, classes, read_strategy(), params.synth.resolution)
     judge = load_judge(JUDGE)
+    score = presence_score(load(FilterParams).clip, classes)
 
     fresh, labels = render_species(FRESH, SEED)
     rebuilt = reconstruct(pipeline, fresh)  # fine-tuning does not change the autoencoder
@@ -146,7 +227,8 @@ def main() -> None:
         "psnr": psnr(rebuilt, fresh),
         "diff_gen": percent(recognised(judge, made) == targets),
     }
-    result |= translations(pipeline, judge, text, params.synth, bias)
+    result |= translations(pipeline, judge, text, params.synth, bias, score)
+    result |= presence_of_broken(pipeline, fresh, score)
     print(json.dumps(result, indent=1))
 
 

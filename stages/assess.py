@@ -168,9 +168,21 @@ def compare_with_names(made: Images, classes: pd.DataFrame, clip: LoadedClip) ->
 
 def mean_faithful(rows: pd.DataFrame, judged: bool) -> float:
     """Percent recognised by the judge, or the mean similarity."""
-    if judged:
-        return round(100 * rows["faithful"].mean(), 2)
-    return round(rows["faithful"].mean(), 4)
+    return round_faithful(rows["faithful"].mean(), judged)
+
+
+def round_faithful(value: float, judged: bool) -> float:
+    return round(100 * value, 2) if judged else round(value, 4)
+
+
+def filter_gain(rows: pd.DataFrame, judged: bool) -> float:
+    """How much more faithful the kept images are than the dropped ones of their strength.
+
+    The mean over the dropped images; NaN where no dropped image has a kept one of its strength.
+    """
+    kept = rows[rows["kept"] == 1].groupby("strength")["faithful"].mean()
+    dropped = rows[rows["kept"] == 0]
+    return round_faithful((dropped["strength"].map(kept) - dropped["faithful"]).mean(), judged)
 
 
 def measure_part(part: np.ndarray, made: Images, real: Images, judged: bool) -> dict[str, Any]:
@@ -227,6 +239,9 @@ def summarise(
         rows = made.rows[made.rows["kept"] == kept]
         if len(rows):
             faithfulness[name] = mean_faithful(rows, judged)
+    gain = filter_gain(made.rows, judged)
+    if not np.isnan(gain):
+        faithfulness["filter_gain"] = gain
 
     backgrounds = {
         name: nest_by_strength(lines[f"background_{name}"]) for name in ("kept", "error")

@@ -13,7 +13,7 @@ import yaml
 from PIL import Image
 
 from stages import assess
-from stages.assess import compare_backgrounds, draw_other
+from stages.assess import compare_backgrounds, draw_other, filter_gain, mean_faithful
 from stages.datasets.toybirds.species import SPECIES
 from stages.datasets.toybirds.tables import draw, draw_toybirds, scene
 from stages.download import write_dataset
@@ -138,11 +138,23 @@ def test_the_summary_counts_by_strength_and_by_what_the_filter_did(run):
 
     assert summary["images"] == 6
     assert summary["faithfulness"] == {
-        "measure": "judge", "all": 66.67, "kept": 75.0, "dropped": 50.0,
+        "measure": "judge", "all": 66.67, "kept": 75.0, "dropped": 50.0, "filter_gain": 16.67,
         "strength": {"0.5": 100.0, "0.9": 60.0},
     }  # fmt: skip
     assert summary["background"]["kept"] == {"all": 100.0, "strength": {"0.5": 100.0, "0.9": 100.0}}
     assert summary["background"]["error"] == {"all": 0.0, "strength": {"0.5": 0.0, "0.9": 0.0}}
+
+
+def test_the_filter_s_gain_compares_images_of_one_strength():
+    """Those dropped are more faithful than those kept: but only since they are of s = 0.9."""
+    rows = pd.DataFrame(
+        [(0.5, 1, 0), (0.5, 1, 0), (0.5, 1, 0), (0.9, 1, 1), (0.9, 0, 0), (0.9, 0, 1), (1.0, 0, 0)],
+        columns=["strength", "kept", "faithful"],
+    )
+
+    assert mean_faithful(rows[rows["kept"] == 0], judged=True) == 33.33
+    assert mean_faithful(rows[rows["kept"] == 1], judged=True) == 25
+    assert filter_gain(rows, judged=True) == 50  # of (1 - 0) and (1 - 1); none is kept of s = 1
 
 
 def test_what_cannot_be_measured_is_absent(run):
