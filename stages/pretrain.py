@@ -64,7 +64,7 @@ RECIPE: dict[str, Any] = {
     "vae": {"steps": 2_500, "batch": 8, "learning_rate": 1e-3, "kl": 1e-6, "foreground": 3.0},
     # a batch is a process's
     "unet": {
-        "steps": 16_000, "batch": 32, "learning_rate": 1e-3, "caption_dropout": 0.1,
+        "steps": 12_800, "batch": 32, "learning_rate": 1e-3, "caption_dropout": 0.1,
         "foreground": 2.0,
     },
     "clip": {"steps": 1_500, "batch": 64, "learning_rate": 1e-3, "broken": 12_000, "smears": 6_000},

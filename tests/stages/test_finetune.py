@@ -93,7 +93,7 @@ def test_the_result_loads_into_stock_diffusers(table, classes, tmp_path):
 
     prompt = f"a photo of a {classes['token'][1]} bird"
     ids = stock.tokenizer([prompt], return_tensors="pt").input_ids
-    latents = torch.randn(1, 8, 8, 8)
+    latents = torch.randn(1, 16, 8, 8)
     time = torch.tensor([500])
     with torch.no_grad():
         theirs = stock.unet(latents, time, stock.text_encoder(ids)[0]).sample
@@ -111,7 +111,7 @@ def test_our_loader_fuses_to_the_same_function(table, classes, tmp_path):
 
     prompt = f"a photo of a {classes['token'][2]} bird"
     ids = pipeline.tokenizer([prompt], return_tensors="pt").input_ids
-    latents = torch.randn(1, 8, 8, 8)
+    latents = torch.randn(1, 16, 8, 8)
     time = torch.tensor([500])
     with torch.no_grad():
         fused = pipeline.unet(latents, time, pipeline.text_encoder(ids)[0]).sample

@@ -31,7 +31,7 @@ from stages.shared.pretrained.reference import Pretrained
 from stages.shared.tables import Table, encode_png, write_table
 from tests.conftest import PIPELINE
 
-SAMPLING = Sampling(steps=10, guidance_scale=2.0, resolution=32, batch=32)
+SAMPLING = Sampling(steps=10, guidance_scale=2.0, resolution=64, batch=32)
 PROMPT = "a photo of a blue bird"
 
 
@@ -44,7 +44,7 @@ def pipeline():
 def birds() -> list[tuple[np.ndarray, np.ndarray]]:
     """Sixteen birds with their masks."""
     rng = np.random.default_rng(5)
-    return [render(SPECIES[n % 12].bird, "land" if n % 2 else "water", rng, 32) for n in range(16)]
+    return [render(SPECIES[n % 12].bird, "land" if n % 2 else "water", rng, 64) for n in range(16)]
 
 
 def references(pipeline, folder, birds) -> tuple[References, pd.Series]:
@@ -65,7 +65,7 @@ def recorded(
     text = encode_prompts(pipeline, [PROMPT]).rows([0] * count + [1])
     generators = [torch.Generator().manual_seed(n) for n in range(count)]
 
-    with record_attention(pipeline, weights.expand(count, -1, -1), 32) as record:
+    with record_attention(pipeline, weights.expand(count, -1, -1), 64) as record:
         images = translate(pipeline, latents, text, strength, sampling, generators)
 
     return record.maps(), images
@@ -97,7 +97,7 @@ def test_the_processors_are_put_back_also_after_an_error(pipeline, weights):
         raise KeyError
 
     before = pipeline.unet.attn_processors
-    with pytest.raises(KeyError), record_attention(pipeline, weights[None], 32):
+    with pytest.raises(KeyError), record_attention(pipeline, weights[None], 64):
         fail()
 
     assert pipeline.unet.attn_processors == before
@@ -172,7 +172,7 @@ def test_a_record_averages_over_layers_and_leaves_out_other_sizes():
 
 def test_half_precision_is_recorded_as_floats(weights):
     half = load_base(Pretrained(id=PIPELINE, revision=None), torch.float16)
-    maps, _ = recorded(half, torch.zeros(1, 8, 8, 8), weights, 0.1)
+    maps, _ = recorded(half, torch.zeros(1, 16, 8, 8), weights, 0.1)
 
     assert maps.dtype == torch.float32
     assert 0 < maps.min() <= maps.max() < 1
@@ -266,7 +266,7 @@ def mean_ranking(maps: np.ndarray, masks: list[np.ndarray]) -> float:
 def test_the_embedded_base_looks_at_the_bird_when_it_reads_its_words(
     pipeline, latents, weights, birds
 ):
-    maps = enlarge(recorded(pipeline, latents, weights, 0.5)[0], 32).numpy()
+    maps = enlarge(recorded(pipeline, latents, weights, 0.5)[0], 64).numpy()
     masks = [mask for _, mask in birds]
 
     for word in (0, 1):
