@@ -92,7 +92,7 @@ SMALL: Changes = {
     "data.toybirds.train_per_class": 2, "subset.mode": "full", "finetune.batch": 2,
     "synth.batch": 2, "train.batch": 4, "synth.multiplier": 1, "train.trials": 2,
 }  # fmt: skip
-IMAGES = {"classes": 12, "train": 24, "test": 720, "ood": 480, "synthetic": 24}
+IMAGES = {"classes": 12, "train": 24, "test": 3600, "ood": 2400, "synthetic": 24}
 
 
 @pytest.mark.parametrize("family", ["sd", "sdxl"])

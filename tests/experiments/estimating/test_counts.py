@@ -77,7 +77,7 @@ def test_toybirds_are_counted_by_their_parameters(tmp_path, monkeypatch):
     counts = count(changed(toybirds | {"subset.mode": "full"}))
 
     assert (counts.rows, len(counts.plan)) == (36, 180)
-    assert (counts.images.test, counts.images.ood) == (720, 8)
+    assert (counts.images.test, counts.images.ood) == (3600, 8)
 
 
 def test_photos_are_counted_in_their_folder(tmp_path, monkeypatch):
