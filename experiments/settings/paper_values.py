@@ -48,7 +48,7 @@ DIFFMIX: Settings = {  # Sec. 3 and 4, Table 7
     "finetune.steps": Commented(35000, "Table 7"),
     "finetune.batch": Commented(8, "Table 7; of all processes together"),
     "finetune.class_balanced": Commented(
-        False, "draw all images alike, as the official code; true: all classes alike"
+        False, "draw all images alike, as the official code but for long tails; true: all classes"
     ),
     "finetune.resolution": Commented(512, "pixels a side (Table 7); 224 in the official scripts"),
     "synth.strength": Commented(
@@ -191,6 +191,9 @@ EPOCHS = {  # of the earlier scripts
 LONG_TAIL: Settings = {
     "subset.mode": "long-tail",
     "subset.exponent": "n-2",
+    "finetune.class_balanced": Commented(
+        True, "draw all classes alike, as the official code for long tails (finetune_imb.sh)"
+    ),
     "synth.strength": Commented([0.7], "s, of every image (Sec. 4.3)"),
     "synth.multiplier": Commented(
         5,

@@ -193,6 +193,13 @@ def test_few_shot_classifiers_have_section_7_4s_values_and_p_by_shots():
     assert [arm["p"] for arm in arms] == [0.5, 0.3, 0.2, 0.1]
 
 
+def test_long_tails_alone_are_fine_tuned_with_all_classes_alike():
+    """The official code's finetune_imb.sh passes `--task imbalanced`: a sampler of 1/n."""
+    published = [name for name in PRESETS if name not in ("toybirds", "photos")]
+    balanced = [name for name in published if read_preset(name)["finetune"]["class_balanced"]]
+    assert balanced == [name for name in published if "longtail" in name]
+
+
 @pytest.mark.parametrize("name", LONG_TAIL)
 def test_long_tail_classifiers_have_the_official_codes_values_and_its_shot_groups(name):
     tree = read_preset(name)
