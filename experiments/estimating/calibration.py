@@ -152,8 +152,8 @@ def time_classifier(tree: Tree, counts: Counts, table: Table) -> dict[str, Any]:
 
     def learn(size: int) -> None:
         images = torch.zeros(size, 3, options.resolution, options.resolution)
-        labels = torch.ones(size, classes)
-        train_step(state, images.to(runtime.device()), labels.to(runtime.device()), None, 0.0)
+        labels = torch.ones(size, classes, device=runtime.device())
+        train_step(state, images.to(runtime.device()), [labels], None, 0.0)
 
     return {
         "training_step": time_batch("train.batch: step", options.batch, learn, LEAST_TRAINED),

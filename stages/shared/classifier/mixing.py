@@ -44,26 +44,30 @@ def paste_box(height: int, width: int, kept: float, y: int, x: int) -> tuple[sli
 
 def paste(
     images: Tensor, labels: Tensor, patches: Tensor, patch_labels: Tensor, box: tuple[slice, slice]
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, list[Tensor]]:
     """Paste the box of each of `patches` on each of `images` (n, 3, height, width).
 
-    The labels are mixed by the area that is pasted, exactly.
+    Both labels come back, each times its exact share of the area.
     """
     pasted = images.clone()
     pasted[..., *box] = patches[..., *box]
     area = patches[0, 0, *box].numel() / patches[0, 0].numel()
-    return pasted, (1 - area) * labels + area * patch_labels
+    return pasted, [(1 - area) * labels, area * patch_labels]
 
 
-def mix_batch(images: Tensor, labels: Tensor, mix: Mix, seed: int) -> tuple[Tensor, Tensor]:
+def mix_batch(images: Tensor, labels: Tensor, mix: Mix, seed: int) -> tuple[Tensor, list[Tensor]]:
     """torchvision's CutMix or MixUp, or CMO (Park et al., 2022), with Beta(1, 1) and soft labels.
+
+    Returns the images and the parts that their labels are the sum of. CMO's are two, an image's and
+    its patch's.
 
     For CMO the batch's second half are the patches, of which each image of the first half gets a
     piece; only the first half comes back.
     """
     if mix != "cmo":
         torch.manual_seed(seed)
-        return MIXERS[mix](num_classes=labels.shape[1])(images, labels)
+        mixed, mixed_labels = MIXERS[mix](num_classes=labels.shape[1])(images, labels)
+        return mixed, [mixed_labels]
 
     random = np.random.default_rng(seed)
     height, width = images.shape[-2:]

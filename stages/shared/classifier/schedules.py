@@ -1,6 +1,7 @@
 """What changes during a training: the learning rate, and the classes' weights in the loss."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -61,13 +62,25 @@ def drw_weights(sizes: np.ndarray, epoch: int, epochs: int) -> Tensor | None:
     return torch.tensor(weights / weights.sum() * len(weights)).float()
 
 
-def cross_entropy(outputs: Tensor, labels: Tensor, weights: Tensor | None) -> Tensor:
-    """Cross-entropy of soft labels (n, classes), averaged as torch averages that of hard ones.
+def join(parts: Sequence[Tensor]) -> Tensor:
+    """The labels (n, classes) that the parts add up to."""
+    return torch.stack(list(parts)).sum(0)
 
-    Each share of a label counts by its class's weight, in the sum and in what it is divided by.
+
+def cross_entropy(outputs: Tensor, labels: Sequence[Tensor], weights: Tensor | None) -> Tensor:
+    """Cross-entropy of soft labels, averaged as torch averages that of hard ones.
+
+    labels: parts (n, classes) whose sum is the label. Each share of a part counts by its class's
+    weight, in the sum and in what it is divided by: so a part that mixing has added is averaged by
+    its own weights, as in the official code (lambda * CE(a) + (1 - lambda) * CE(b)).
     """
     if weights is None:
-        return F.cross_entropy(outputs, labels)
+        return F.cross_entropy(outputs, join(labels))
 
-    shares = weights * labels
-    return -(shares * outputs.log_softmax(1)).sum() / shares.sum()
+    loss = outputs.new_zeros(())
+    for part in labels:
+        shares = weights * part
+        mean = -(shares * outputs.log_softmax(1)).sum() / shares.sum()
+        loss = loss + part.sum() / len(part) * mean
+
+    return loss

@@ -1,7 +1,7 @@
 """One classifier from first epoch to last: its recipe, its training, its answers (Sec. 4)."""
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -24,7 +24,7 @@ from stages.shared.classifier.data import (
 )
 from stages.shared.classifier.mixing import mix_batch, mix_probability
 from stages.shared.classifier.networks import build_network
-from stages.shared.classifier.schedules import cross_entropy, drw_weights, rate_factor
+from stages.shared.classifier.schedules import cross_entropy, drw_weights, join, rate_factor
 from stages.shared.running.checkpoint import load_checkpoint, save_checkpoint
 from stages.shared.running.runtime import (
     checkpoint_seconds,
@@ -160,13 +160,14 @@ def train_epoch(state: State, course: Course, epoch: int, params: RealParams) ->
         images, labels = next(course.batches)
         images = images.to(device(), non_blocking=True).float()
         labels = labels.to(device(), non_blocking=True)
+        parts = [labels]
         if mix_seed >= 0:
-            images, labels = mix_batch(images, labels, params.arm.mix, int(mix_seed))
+            images, parts = mix_batch(images, labels, params.arm.mix, int(mix_seed))
 
         step = epoch * steps + number
         factor = rate_factor(options.schedule, options.warmup, step, steps, options.epochs)
         rate = options.learning_rate * factor
-        sums += train_step(state, images, labels, weights, rate)
+        sums += train_step(state, images, parts, weights, rate)
 
     rows = len(data.real.labels)
     loss, correct = sums.tolist()
@@ -192,9 +193,12 @@ def make_loader(dataset: Dataset, batches: Iterable[list[Any]], resolution: int)
 
 
 def train_step(
-    state: State, images: Tensor, labels: Tensor, weights: Tensor | None, rate: float
+    state: State, images: Tensor, labels: Sequence[Tensor], weights: Tensor | None, rate: float
 ) -> Tensor:
-    """One step down the gradient; the batch's sums of loss and of right answers, (2,)."""
+    """One step down the gradient; the batch's sums of loss and of right answers, (2,).
+
+    labels: parts, as of `mix_batch`.
+    """
     for group in state["optimizer"].param_groups:
         group["lr"] = rate
 
@@ -206,7 +210,7 @@ def train_step(
     loss.backward()
     state["optimizer"].step()
 
-    right = (outputs.argmax(1) == labels.argmax(1)).sum()
+    right = (outputs.argmax(1) == join(labels).argmax(1)).sum()
     return torch.stack([loss.detach() * len(images), right])
 
 

@@ -10,6 +10,7 @@ from stages.shared.classifier.schedules import (
     cosine_factor,
     cross_entropy,
     drw_weights,
+    join,
     rate_factor,
     step_factor,
 )
@@ -79,7 +80,7 @@ def test_the_loss_is_torchs_for_hard_labels(outputs, weights):
     labels = torch.tensor([0, 2, 1, 1, 0, 2])
     expected = F.cross_entropy(outputs, labels, weight=weights)
 
-    found = cross_entropy(outputs, one_hot(labels, 3), weights)
+    found = cross_entropy(outputs, [one_hot(labels, 3)], weights)
 
     torch.testing.assert_close(found, expected)
 
@@ -87,7 +88,7 @@ def test_the_loss_is_torchs_for_hard_labels(outputs, weights):
 def test_even_weights_change_nothing_for_soft_labels(outputs):
     labels = torch.rand(6, 3, generator=torch.Generator().manual_seed(1)).softmax(1)
 
-    found = cross_entropy(outputs, labels, torch.ones(3))
+    found = cross_entropy(outputs, [labels], torch.ones(3))
 
     torch.testing.assert_close(found, F.cross_entropy(outputs, labels))
 
@@ -99,6 +100,24 @@ def test_a_soft_labels_shares_count_by_their_classes_weights():
     """
     outputs = torch.tensor([[0.25, 0.75]]).log()
 
-    loss = cross_entropy(outputs, torch.tensor([[0.5, 0.5]]), torch.tensor([1.0, 3.0]))
+    loss = cross_entropy(outputs, [torch.tensor([[0.5, 0.5]])], torch.tensor([1.0, 3.0]))
 
     assert float(loss) == pytest.approx((0.5 * np.log(4) + 1.5 * np.log(4 / 3)) / 2)
+
+
+def test_cmo_s_two_labels_are_averaged_each_by_its_own_weights(outputs):
+    """As naver-ai/cmo: lambda * criterion(output, a) + (1 - lambda) * criterion(output, b)."""
+    weights = torch.tensor([0.2, 1.0, 1.8])
+    own, patches = torch.tensor([0, 0, 1, 1, 0, 0]), torch.tensor([2, 2, 2, 1, 2, 2])
+    criterion = torch.nn.CrossEntropyLoss(weight=weights)
+    expected = 0.7 * criterion(outputs, own) + 0.3 * criterion(outputs, patches)
+
+    parts = [0.7 * one_hot(own, 3), 0.3 * one_hot(patches, 3)]
+    torch.testing.assert_close(cross_entropy(outputs, parts, weights), expected)
+    assert abs(cross_entropy(outputs, [join(parts)], weights) - expected) > 0.05
+
+
+def test_without_weights_parts_are_their_sum(outputs):
+    parts = list(torch.rand(2, 6, 3, generator=torch.Generator().manual_seed(1)) / 6)
+    expected = F.cross_entropy(outputs, parts[0] + parts[1])
+    torch.testing.assert_close(cross_entropy(outputs, parts, None), expected)
