@@ -11,7 +11,7 @@ import torch
 
 from stages.shared.files import write_csv, write_json
 from stages.shared.manifests import read_classes
-from stages.shared.methods import Criterion, read_criterion
+from stages.shared.methods import Criterion, read_filter
 from stages.shared.params import load
 from stages.shared.paths import DOWNLOAD, FILTER, METRICS, SYNTHESIZE
 from stages.shared.pretrained.clip import image_features, load_clip, logits, text_features
@@ -77,7 +77,7 @@ def main() -> None:
     params = load(Params)
     table = Table(SYNTHESIZE)
     classes = read_classes(DOWNLOAD)
-    criterion = read_criterion()
+    criterion, drop = read_filter()
 
     launch()
     seed_everything(0)
@@ -88,7 +88,7 @@ def main() -> None:
     scores = confidence(logits(images, texts, model), criterion, table.rows["target_label"])
 
     if processes().is_main_process:
-        write(table.rows, scores, params.filter.drop)
+        write(table.rows, scores, drop)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ def write(method: Method, folder: Path) -> None:
     parts = {
         "finetune": {"strategy": method.strategy},
         "plan": {"mode": method.mode, "strength": list(method.strength)},
-        "filter": {"criterion": method.criterion},
+        "filter": {"criterion": method.criterion, "drop": method.drop},
     }
 
     for stage, part in parts.items():

@@ -31,7 +31,7 @@ from stages.shared.figures.samples import (
     without_reference,
 )
 from stages.shared.manifests import read_classes, read_manifest
-from stages.shared.methods import TITLES, read_criterion, read_mode
+from stages.shared.methods import TITLES, read_filter, read_mode
 from stages.shared.params import load
 from stages.shared.paths import DOWNLOAD, FILTER, METRICS, PLOTS, SUBSAMPLE
 from stages.shared.schemas.report import Params
@@ -199,7 +199,7 @@ def read_metrics() -> dict[str, Any]:
         "attention": attention,
         "attention_image": figure,
         "colours": arm_colours(arms),
-        "criterion": read_criterion(),
+        "criterion": read_filter()[0],
         "curves": curves(history),
         "fidelity": fidelity(assess) if assess["images"] else [],
         "filter": read_json(METRICS / "filter.json"),

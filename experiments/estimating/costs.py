@@ -118,7 +118,7 @@ def train_line(task: Task, stage: str, arm: dict[str, Any]) -> Line:
     answer = max(task.rates.training_step.seconds / 3, loading)
 
     images = len(task.counts.plan)
-    kept = images - count_dropped(images, task.tree["filter"]["drop"])
+    kept = images - count_dropped(images, task.counts.method.drop)
     trial = params["epochs"] * task.counts.rows * step
     labelling = 0.0
     if arm.get("labels") == "baseline":

@@ -123,7 +123,7 @@ def parts_of(params: Tree) -> dict[str, Part]:
     seconds = slope * mean_steps(chosen, synth["steps"]) + rest
     found[made] = Part("synthesis", images * seconds / 3600, images)
 
-    labels = [made, synth["gamma"], params["filter"], chosen.criterion]
+    labels = [made, synth["gamma"], chosen.drop, chosen.criterion]
     for group, arms in params["arms"].items():
         for arm in arms.values():
             shown = labels if group == "synthetic" else []

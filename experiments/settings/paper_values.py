@@ -70,7 +70,6 @@ DIFFMIX: Settings = {  # Sec. 3 and 4, Table 7
     "clip.revision": Commented(
         "c237dc49a33fc61debc9276459120b7eac67e7ef", "the hub's commit, one that has safetensors"
     ),
-    "filter.drop": 0.1,
 }
 
 DATASETS: dict[str, tuple[str, Settings]] = {

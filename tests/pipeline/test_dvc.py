@@ -53,7 +53,7 @@ INVALIDATES = {
     "synth.keep_background": AFTER_PLAN - {"attention"},
     "clip.": AFTER_PLAN | {"plan"},
     "filter.criterion": AFTER_METHOD | {"method"},
-    "filter.drop": AFTER_SYNTHESIZE,
+    "filter.drop": AFTER_METHOD | {"method"},
     "assess.": {"assess", "report"},
     "attention.": {"attention", "report"},
     "train.": SYNTHETIC | REAL | END,

@@ -157,8 +157,8 @@ def test_a_group_without_arms_is_refused():
         ),
         ({"synth.steps": 4}, r"synth.steps: of 4 steps, strengths 0.5 and 0.7 would both run 2"),
         (
-            {"method": "real-filtering", "filter.criterion": "metaclass"},
-            r"set that to null, or take real-gen",
+            {"method": "real-filtering", "filter.drop": 0.0},
+            r"set filter.drop to null, or take real-gen",
         ),
         ({"data.metaclass": " "}, r"^params.yaml: data.metaclass"),
         (

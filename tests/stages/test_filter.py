@@ -38,7 +38,7 @@ def test_the_captions_are_the_supplements(classes):
     assert chosen_from == ["a photo with a bird on it", "a photo without a bird on it"]
 
 
-def test_the_captions_of_real_filtering_name_the_classes(classes):
+def test_the_captions_of_the_criterion_class_name_the_classes(classes):
     assert captions("class", classes) == [f"a photo of a {name} bird" for name in classes["name"]]
 
 

@@ -32,9 +32,10 @@ class Synth(Section):
 
 
 class Filter(Section):
-    """Another criterion than the method's; null keeps that."""
+    """Another criterion or share than the method's; null keeps that."""
 
     criterion: Criterion | None
+    drop: float | None = Field(ge=0, lt=1)
 
 
 class Params(Section):
@@ -63,15 +64,16 @@ class Params(Section):
         return self
 
     @model_validator(mode="after")
-    def check_criterion(self) -> "Params":
-        """Real-filtering and Real-Gen differ in nothing but what the filter asks CLIP for."""
-        method = METHODS[self.method]
-        chosen = self.filter.criterion
-
-        if chosen and method.mode == "gen" and chosen != method.criterion:
-            other = "real-gen" if self.method == "real-filtering" else "real-filtering"
+    def check_drop(self) -> "Params":
+        """Real-filtering is Real-Gen of which the filter drops some."""
+        drops = self.filter.drop
+        if self.method == "real-filtering" and drops == 0:
             raise ValueError(
-                f"{self.method} filters by {method.criterion}; set that to null, or take {other}"
+                "real-filtering drops images; set filter.drop to null, or take real-gen"
+            )
+        if self.method == "real-gen" and drops:
+            raise ValueError(
+                "real-gen drops no image; set filter.drop to null, or take real-filtering"
             )
 
         return self
@@ -103,10 +105,12 @@ def learns(strategy: Strategy) -> bool:
 def resolve(params: Params) -> Method:
     """The method with the overrides of params.yaml."""
     method = METHODS[params.method]
+    drop = params.filter.drop
 
     return Method(
         params.finetune.strategy or method.strategy,
         method.mode,
         tuple(params.synth.strength or method.strength),
+        method.drop if drop is None else drop,
         params.filter.criterion or method.criterion,
     )
