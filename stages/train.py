@@ -34,7 +34,7 @@ from stages.shared.classifier.data import (
     real_pool,
     synthetic_pool,
 )
-from stages.shared.classifier.labels import clip_labels, soft_labels, target_labels
+from stages.shared.classifier.labels import Answers, Labels, clip_labels, hard_labels, soft_labels
 from stages.shared.classifier.training import (
     State,
     answer,
@@ -93,15 +93,15 @@ def load_data(params: RealParams) -> Data:
     return Data(real, synthetic_pool(made, labels, resize, smoothing), params.arm.p)
 
 
-def label_synthetic(params: SyntheticParams, table: Table, real: Table, classes: int) -> Tensor:
-    """Labels (rows, classes) of Eq. 3, of CLIP, or of the targets alone.
+def label_synthetic(params: SyntheticParams, table: Table, real: Table, classes: int) -> Labels:
+    """Labels of Eq. 3, of CLIP, or of the targets alone.
 
     An arm with a teacher starts from the targets; each trial's teacher then gives its own labels.
     """
     if params.arm.labels == "clip":
         return clip_labels(table, real, classes, params.clip)
     if params.arm.labels == "baseline":
-        return target_labels(table.rows, classes)
+        return hard_labels(table.rows["target_label"], classes)
 
     _mode, strengths = read_mode()
     return soft_labels(table.rows, params.synth.gamma, strengths, classes)
@@ -133,7 +133,8 @@ def teach(data: Data, teacher: nn.Module, params: Train) -> Data:
     """
     assert data.synthetic is not None, "a teacher labels synthetic images"
     pictures = data.synthetic.pictures
-    return data._replace(synthetic=Pool(pictures, answer(teacher, pictures, params).softmax(1)))
+    answers = answer(teacher, pictures, params).softmax(1)
+    return data._replace(synthetic=Pool(pictures, Answers(answers)))
 
 
 def read_tests(
@@ -209,7 +210,7 @@ def has_teacher(params: RealParams) -> bool:
 
 def train_one(params: RealParams, data: Data, work: Path, trial: int) -> Iterator[int]:
     """Train one trial, with its teacher before it; yields how many epochs were done since."""
-    classes = data.real.labels.shape[1]
+    classes = data.real.labels.classes
     seed = params.seed + trial
 
     if has_teacher(params):
@@ -299,7 +300,7 @@ def main() -> None:
         processes().wait_for_everyone()
 
         if processes().is_main_process:
-            curves = write_result(params, data.real.labels.shape[1], work, work / "result")
+            curves = write_result(params, data.real.labels.classes, work, work / "result")
             publish(work / "result", TRAIN / arm)
             write_metrics(curves, METRICS / "train" / f"{arm}.json")
 

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 from PIL import Image
 
 from experiments.estimating.timing import Rate, time_calls
 from stages.shared.classifier import data
+from stages.shared.classifier.labels import hard_labels
 from stages.shared.classifier.training import make_loader
 from stages.shared.schemas.train import Train
 from stages.shared.tables import Table, write_table
@@ -38,7 +38,7 @@ def time_loading(table: Table, params: Train, images: int) -> Rate:
     """
     rows = len(table)
     pictures = data.Pictures(table, params.resize, keep=data.fits(images, params.resize))
-    pool = data.Data(data.Pool(pictures, torch.ones(rows, 1)))
+    pool = data.Data(data.Pool(pictures, hard_labels(table.rows["label"], 1)))
 
     count = len(data.even_batches(rows, params.batch))
     augment = data.Augment(params.augmentation, params.resolution, params.padding)

@@ -108,7 +108,7 @@ def train_teacher(arm: str, seed: int, checkpoint: Path) -> torch.nn.Module:
 
 def labels(data: train.Data) -> np.ndarray:
     assert data.synthetic is not None
-    return data.synthetic.labels.numpy()
+    return data.synthetic.labels[:].numpy()
 
 
 def test_an_arm_reads_gamma_smoothing_and_p_from_its_parameters(world):
@@ -148,7 +148,7 @@ def test_a_teachers_labels_are_its_softmax(world):
         answers = teacher(torch.stack([pictures[row] for row in range(2)]))
     powers = np.exp(answers.numpy().astype(float))
 
-    assert found == pytest.approx(powers / powers.sum(1, keepdims=True), abs=1e-5)
+    assert found == pytest.approx(powers / powers.sum(1, keepdims=True), abs=1e-3)
     assert found.sum(1) == pytest.approx([1, 1])
     assert not np.allclose(found, labels(data))
 

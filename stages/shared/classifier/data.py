@@ -18,7 +18,7 @@ from torchvision.transforms.v2.functional import center_crop, pil_to_tensor, res
 from tqdm import tqdm
 
 from stages.shared.classifier.choices import Augmentation
-from stages.shared.classifier.labels import one_hot, smooth
+from stages.shared.classifier.labels import Labels, hard_labels
 from stages.shared.classifier.mixing import inverse_shares
 from stages.shared.errors import BadInput
 from stages.shared.paths import FILTER, SUBSAMPLE
@@ -74,10 +74,10 @@ class Pictures:
 
 
 class Pool(NamedTuple):
-    """Images with their labels (rows, classes)."""
+    """Images with their labels."""
 
     pictures: Pictures
-    labels: Tensor
+    labels: Labels
 
 
 class Data(NamedTuple):
@@ -93,7 +93,7 @@ class Data(NamedTuple):
 
     def class_sizes(self) -> np.ndarray:
         """How many real images each class has."""
-        return np.bincount(self.real_classes(), minlength=self.real.labels.shape[1])
+        return np.bincount(self.real_classes(), minlength=self.real.labels.classes)
 
 
 def real_pool(table: Table, classes: pd.DataFrame, resize: int, smoothing: float) -> Pool:
@@ -105,11 +105,11 @@ def real_pool(table: Table, classes: pd.DataFrame, resize: int, smoothing: float
             "add one to the dataset, or take the class out of it"
         )
 
-    labels = one_hot(torch.tensor(table.rows["label"].to_numpy()), len(classes))
-    return Pool(Pictures(table, resize), smooth(labels, smoothing))
+    labels = hard_labels(table.rows["label"], len(classes))
+    return Pool(Pictures(table, resize), labels.smoothed(smoothing))
 
 
-def synthetic_pool(table: Table, labels: Tensor, resize: int, smoothing: float) -> Pool:
+def synthetic_pool(table: Table, labels: Labels, resize: int, smoothing: float) -> Pool:
     """Raises BadInput for a table without images."""
     if not len(table):
         raise BadInput(
@@ -117,7 +117,7 @@ def synthetic_pool(table: Table, labels: Tensor, resize: int, smoothing: float) 
             "lower filter.drop or raise synth.multiplier"
         )
 
-    return Pool(Pictures(table, resize), smooth(labels, smoothing))
+    return Pool(Pictures(table, resize), labels.smoothed(smoothing))
 
 
 class Draws(NamedTuple):
@@ -235,18 +235,24 @@ class Epochs(Dataset[tuple[Tensor, Tensor]]):
         """The images, bytes (n, 3, resolution, resolution), and the labels, (n, classes)."""
         draws = self.draws(places[0][0])
         positions = [position for _, position in places]
-        drawn = [self._find(draws, position) for position in positions]
+        real = draws.real[positions]
+        synthetic = draws.synthetic[positions]
 
-        pictures = [pool.pictures[row] for pool, row in drawn]
-        labels = torch.stack([pool.labels[row] for pool, row in drawn])
-        return self._vary(pictures, draws.seed[positions]), labels
+        pictures = [self._picture(*rows) for rows in zip(real, synthetic, strict=True)]
+        return self._vary(pictures, draws.seed[positions]), self._labels(real, synthetic)
 
-    def _find(self, draws: Draws, position: int) -> tuple[Pool, int]:
-        """The pool and the row that a position shows."""
-        synthetic = draws.synthetic[position]
+    def _picture(self, real: int, synthetic: int) -> Tensor:
+        """That of the synthetic row, or of the real one where that is -1."""
         if self.data.synthetic is not None and synthetic >= 0:
-            return self.data.synthetic, synthetic
-        return self.data.real, draws.real[position]
+            return self.data.synthetic.pictures[synthetic]
+        return self.data.real.pictures[real]
+
+    def _labels(self, real: np.ndarray, synthetic: np.ndarray) -> Tensor:
+        labels = self.data.real.labels[real]
+        replaced = np.flatnonzero(synthetic >= 0)
+        if self.data.synthetic is not None and len(replaced):
+            labels[replaced] = self.data.synthetic.labels[synthetic[replaced]]
+        return labels
 
     def _vary(self, pictures: list[Tensor], seeds: np.ndarray) -> Tensor:
         name, resolution, padding = self.augment

@@ -25,7 +25,7 @@ from stages.shared.classifier.data import (
     real_pool,
     synthetic_pool,
 )
-from stages.shared.classifier.labels import one_hot
+from stages.shared.classifier.labels import Shares, hard_labels
 from stages.shared.errors import BadInput
 from stages.shared.tables import Table, encode_png, write_table
 from tests.support.noise import noise_table
@@ -40,9 +40,10 @@ def pools(tmp_path) -> tuple[Pool, Pool]:
     labels = [int(row % 5 == 0) for row in range(ROWS)]
     real = noise_table(tmp_path / "real", pd.DataFrame({"label": labels}))
     synthetic = noise_table(tmp_path / "synthetic", pd.DataFrame({"label": [1, 1, 1]}))
-    soft = torch.tensor([[0.25, 0.75]] * 3)
+    zeros = torch.zeros(3, dtype=torch.long)
+    soft = Shares(zeros, zeros + 1, torch.full((3,), 0.75), classes=2)
 
-    real_images = Pool(Pictures(real, 8), one_hot(torch.tensor(labels), 2))
+    real_images = Pool(Pictures(real, 8), hard_labels(pd.Series(labels), 2))
     return real_images, synthetic_pool(synthetic, soft, 8, 0.0)
 
 

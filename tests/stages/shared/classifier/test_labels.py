@@ -6,7 +6,13 @@ import pytest
 import torch
 from transformers import CLIPModel, CLIPProcessor
 
-from stages.shared.classifier.labels import clip_labels, smooth, soft_labels, target_labels
+from stages.shared.classifier.labels import (
+    Answers,
+    clip_labels,
+    hard_labels,
+    smooth,
+    soft_labels,
+)
 from stages.shared.errors import BadInput
 from stages.shared.pretrained.reference import Pretrained
 from stages.shared.tables import Table
@@ -45,7 +51,7 @@ def test_rows_do_not_mix_and_each_strength_takes_its_gamma():
 
     labels = soft_labels(rows, [1.0, 0.5], [0.25, 0.81], 3)  # 0.81^0.5 = 0.9, 0.25^1 = 0.25
 
-    torch.testing.assert_close(labels, torch.tensor([[0.1, 0.9, 0.0], [0.0, 0.75, 0.25]]))
+    torch.testing.assert_close(labels[:], torch.tensor([[0.1, 0.9, 0.0], [0.0, 0.75, 0.25]]))
 
 
 def test_a_gamma_too_few_is_refused():
@@ -53,10 +59,37 @@ def test_a_gamma_too_few_is_refused():
         soft_labels(table_of([0, 1], [1, 2], [0.25, 0.81]), [0.5], [0.25, 0.81], 3)
 
 
-def test_target_labels_leave_the_source_out():
-    labels = target_labels(table_of([0, 1], [1, 2], [0.25, 0.81]), 3)
+def test_hard_labels_are_all_of_one_class():
+    assert hard_labels(pd.Series([1, 2]), 3)[:].tolist() == [[0, 1, 0], [0, 0, 1]]
 
-    assert labels.tolist() == [[0, 1, 0], [0, 0, 1]]
+
+def test_rows_are_read_in_the_order_that_they_are_asked_for():
+    labels = soft_labels(table_of([0, 1, 2], [1, 2, 0], [0.25, 0.81, 1.0]), 0.5, [], 3)
+
+    assert len(labels) == labels.classes == 3
+    for rows in ([2, 0], np.array([2, 0]), torch.tensor([2, 0])):
+        torch.testing.assert_close(labels[rows], torch.tensor([[1, 0, 0], [0.5, 0.5, 0]]))
+
+
+def test_labels_of_two_classes_take_bytes_by_the_image_and_not_by_the_class():
+    count = 1000
+    rows = table_of([0] * count, [1] * count, [0.5] * count)
+    few, many = (soft_labels(rows, 0.5, [0.5], classes) for classes in (2, 10**6))
+
+    for labels in (few, many):
+        tensors = [part for part in vars(labels).values() if isinstance(part, torch.Tensor)]
+        assert sum(tensor.nbytes for tensor in tensors) == 20 * count
+    assert many[[5]].shape == (1, 10**6)
+
+
+def test_answers_in_half_precision_sum_to_one_and_are_within_a_thousandth():
+    shares = torch.rand(50, 200, generator=torch.Generator().manual_seed(0)).softmax(1)
+    answers = Answers(shares)
+
+    assert answers.shares.nbytes == 2 * shares.numel()
+    torch.testing.assert_close(answers[:], shares, rtol=1e-3, atol=0)
+    torch.testing.assert_close(answers[:].sum(1), torch.ones(50))
+    torch.testing.assert_close(answers.smoothed(0.1)[[7]], smooth(answers[[7]], 0.1))
 
 
 @pytest.fixture
@@ -85,9 +118,9 @@ def test_clip_labels_are_the_softmax_over_the_classes_prototypes(table, embeddin
     directions = sums / np.linalg.norm(sums, axis=1, keepdims=True)
     powers = np.exp(scale * features[1:] @ directions.T)
 
-    labels = clip_labels(synthetic, real, 3, Pretrained(id=CLIP, revision=None)).numpy()
+    labels = clip_labels(synthetic, real, 3, Pretrained(id=CLIP, revision=None))[:].numpy()
 
-    assert labels == pytest.approx(powers / powers.sum(1, keepdims=True), abs=1e-4)
+    assert labels == pytest.approx(powers / powers.sum(1, keepdims=True), abs=1e-3)
     assert labels.argmax(1).tolist() == [0, 1, 1, 2, 2]
 
 

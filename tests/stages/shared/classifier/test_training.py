@@ -10,7 +10,7 @@ import torch
 
 from stages.shared.classifier import training
 from stages.shared.classifier.data import Data, Pictures, Pool
-from stages.shared.classifier.labels import one_hot
+from stages.shared.classifier.labels import Shares, hard_labels
 from stages.shared.classifier.schedules import join
 from stages.shared.classifier.training import (
     answer,
@@ -54,11 +54,11 @@ def data(tmp_path) -> Data:
     """Six images of class 0 and two of class 1; a real image is replaced in one of four cases."""
     real = noise_table(tmp_path / "real", pd.DataFrame({"label": LABELS.tolist()}))
     synthetic = noise_table(tmp_path / "synthetic", pd.DataFrame({"label": [1, 1, 1]}))
-    soft = torch.tensor([[0.25, 0.75]] * 3)
+    zeros = torch.zeros(3, dtype=torch.long)
+    soft = Shares(zeros, zeros + 1, torch.full((3,), 0.75), classes=2)
+    hard = hard_labels(pd.Series(LABELS.numpy()), 2)
 
-    return Data(
-        Pool(Pictures(real, 8), one_hot(LABELS, 2)), Pool(Pictures(synthetic, 8), soft), p=0.25
-    )
+    return Data(Pool(Pictures(real, 8), hard), Pool(Pictures(synthetic, 8), soft), p=0.25)
 
 
 def one_epoch(
