@@ -1,8 +1,8 @@
 """Your own photos: `<path>/{train,test}/<class>/*.jpg`, or `<path>/<class>/*.jpg`.
 
-Without a test folder the images are split. A class is called as its folder is. Hidden files, nested
-folders and files that are no jpg, png or webp are left out. DVC watches the folder: it is among the
-dependencies of `download`, whatever `data.name` is.
+Without a test folder the images are split. A class is called as its folder is. Hidden files, what
+systems leave behind, nested folders and files that are no jpg, png or webp are left out. DVC
+watches the folder: it is among the dependencies of `download`, whatever `data.name` is.
 """
 
 import logging
@@ -20,6 +20,14 @@ from stages.shared.schemas.download import Folder, find_photos
 log = logging.getLogger(__name__)
 # Unicode's categories: control characters, bytes that are no text, ends of a line or a paragraph
 UNPRINTABLE = ("Cc", "Cs", "Zl", "Zp")
+# letters that take no room: format characters, and the selectors of a letter's variants
+UNSEEN = ("Cf",)
+VARIANTS = range(0xFE00, 0xFE10)
+# what macOS, Windows and network disks put beside people's files
+CLUTTER = {
+    "__MACOSX", "@eaDir", "#recycle", "@Recycle", "$RECYCLE.BIN", "System Volume Information",
+    "lost+found", "Thumbs.db", "desktop.ini", "Icon\r",
+}  # fmt: skip
 Files = dict[str, list[Path]]  # the images of each class, by name
 
 
@@ -54,8 +62,26 @@ def _read_tree(root: Path, test_share: float) -> Dataset:
         )  # fmt: skip
         parts = _split(files, test_share, train)
 
-    check_images([path for part in parts.values() for paths in part.values() for path in paths])
+    images = {
+        name: [path for paths in part.values() for path in paths] for name, part in parts.items()
+    }
+    digests = check_images([*images["train"], *images["test"]])
+    _warn_of_shared(images["train"], images["test"], digests)
     return Dataset(classes, {name: _table(part, classes) for name, part in parts.items()})
+
+
+def _warn_of_shared(train: list[Path], test: list[Path], digests: list[bytes]) -> None:
+    """Warn of pictures that are both trained and tested on, once; digests: train's, then test's."""
+    trained = dict(zip(digests[: len(train)], train, strict=True))
+    tested = zip(digests[len(train) :], test, strict=True)
+    shared = [(trained[digest], path) for digest, path in tested if digest in trained]
+
+    if shared:
+        log.warning(
+            "%s and %s: are one picture, which is trained and tested on (%d of %d test images are "
+            "in train): accuracy would be too high; remove one of each pair",
+            *shared[0], len(shared), len(test),
+        )  # fmt: skip
 
 
 def _is_split(root: Path) -> bool:
@@ -94,14 +120,24 @@ def _list_train(folder: Path) -> Files:
 
 
 def _check_twins(folder: Path, names: list[str]) -> None:
-    """Raises BadInput for two names that look the same (Unicode normalisation)."""
-    composed: dict[str, str] = {}
+    """Raises BadInput for two names that look the same."""
+    seen: dict[str, str] = {}
     for name in names:
-        twin = composed.setdefault(unicodedata.normalize("NFC", name), name)
+        twin = seen.setdefault(_visible_form(name), name)
         if twin != name:
             raise BadInput(
                 f"{folder / name}: looks like another class ({twin!a}, {name!a}); rename one"
             )
+
+
+def _visible_form(name: str) -> str:
+    """The name without what a reader cannot see: letters' spelling, spaces' kind and number."""
+    letters = []
+    for letter in unicodedata.normalize("NFC", name):
+        if unicodedata.category(letter) not in UNSEEN and ord(letter) not in VARIANTS:
+            letters.append(letter)
+
+    return " ".join("".join(letters).split())
 
 
 def _list_test(folder: Path, classes: list[str]) -> Files:
@@ -132,7 +168,8 @@ def _subfolders(folder: Path) -> list[Path]:
 
 
 def _visible(folder: Path) -> list[Path]:
-    return [path for path in folder.iterdir() if not path.name.startswith(".")]
+    paths = (path for path in folder.iterdir() if not path.name.startswith("."))
+    return [path for path in paths if path.name not in CLUTTER]
 
 
 def _images(folder: Path) -> list[Path]:

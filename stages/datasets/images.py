@@ -1,5 +1,6 @@
 """Image files as people have them: checked whole, and turned into what a table holds."""
 
+import hashlib
 import io
 import os
 from collections.abc import Iterator, Sequence
@@ -38,12 +39,15 @@ class ImageFile(Protocol):
     def read_bytes(self) -> bytes: ...
 
 
-def check_images(paths: Sequence[ImageFile]) -> None:
+def check_images(paths: Sequence[ImageFile]) -> list[bytes]:
     """Decode every file, so that nothing is written when one is broken.
 
-    Raises BadInput, naming the file.
+    Returns a digest of each picture's pixels: equal ones are of the same picture. Raises BadInput,
+    naming the file.
     """
-    thread_map(_check, paths, desc="checking images", unit="image", max_workers=os.cpu_count())
+    return thread_map(
+        _check, paths, desc="checking images", unit="image", max_workers=os.cpu_count()
+    )
 
 
 def encode_images(paths: Sequence[ImageFile]) -> Iterator[bytes]:
@@ -66,12 +70,14 @@ def encode_image(path: ImageFile) -> bytes:
         return encode_png(_picture(image))
 
 
-def _check(path: ImageFile) -> None:
+def _check(path: ImageFile) -> bytes:
     with _opened(path) as (content, image):
-        _picture(image)
+        picture = _picture(image)
         if image.format == "PNG":
             # Pillow decodes pixels without their checksums; libpng, say, would refuse them
             Image.open(io.BytesIO(content)).verify()
+
+        return hashlib.sha256(repr(picture.size).encode() + picture.tobytes()).digest()
 
 
 @contextmanager

@@ -137,6 +137,57 @@ def test_two_classes_that_look_alike_are_refused(tmp_path):
     assert "looks like another class ('Cafe\\u0301', 'Caf\\xe9'); rename one" in line
 
 
+@pytest.mark.parametrize(
+    "twin", ["dog ", " dog", "d\u200bog", "dog\ufe0f", "do\u00adg", "dog\u3000"]
+)
+def test_a_class_that_differs_in_what_nobody_sees_is_refused(tmp_path, twin):
+    line = refusal(photos(tmp_path, names=("dog", twin)))
+    assert "looks like another class" in line
+    assert ascii(twin) in line
+
+
+@pytest.mark.parametrize("names", [("dog", "d og"), ("dog", "Dog"), ("é", "e"), ("a b", "a  c")])
+def test_classes_that_a_reader_can_tell_apart_are_two(tmp_path, names):
+    assert sorted(read(photos(tmp_path, names=names)).classes) == sorted(names)
+
+
+@pytest.mark.parametrize("link", ["train", "test", "train/dog", "test/dog"])
+def test_a_link_to_a_folder_is_refused_since_dvc_does_not_look_into_it(tmp_path, link):
+    path = photos(tmp_path / "photos") / link
+    path.rename(tmp_path / "disk")
+    path.symlink_to(tmp_path / "disk")
+
+    line = refusal(tmp_path / "photos")
+    assert line.startswith(f"{path}: is a link to a folder, whose changes DVC does not see; name")
+
+
+@pytest.mark.parametrize("place", ["", "train", "test", "train/dog"])
+@pytest.mark.parametrize("name", ["@eaDir", "__MACOSX", "#recycle", ".Trashes"])
+def test_what_systems_leave_behind_is_no_class(tmp_path, place, name, caplog):
+    clean = read(photos(tmp_path))
+    save(tmp_path / place / name / "x.png")
+    save(tmp_path / place / name / "SYNOPHOTO_THUMB_M.jpg")
+    (tmp_path / "train/cat/Thumbs.db").write_bytes(b"0")
+    cluttered = read(tmp_path)
+
+    assert cluttered.classes == clean.classes
+    assert len(cluttered.splits["train"].rows) == len(clean.splits["train"].rows)
+    assert not caplog.records
+
+
+def test_pictures_in_train_and_test_are_warned_of_once(tmp_path, caplog):
+    """The same file, and the same pixels in another file of another class."""
+    root = photos(tmp_path)
+    (root / "test/dog/x.png").write_bytes((root / "train/cat/0.png").read_bytes())
+    save(root / "test/cat/y.webp", (0, 1, 0), lossless=True)  # the pixels of train/cat/1.png
+    read(root)
+
+    (record,) = caplog.records
+    line = record.getMessage()
+    assert f"{root}/train/cat/1.png and {root}/test/cat/y.webp: are one picture" in line
+    assert "(2 of 4 test images are in train)" in line
+
+
 def test_files_that_differ_in_case_or_in_spelling_alone_are_all_taken(tmp_path):
     photos(tmp_path)
     accented = [unicodedata.normalize(form, "é.png") for form in ("NFC", "NFD")]

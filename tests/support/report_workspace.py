@@ -136,7 +136,8 @@ def make_page(
 
     mode, strength = ("gen", [1.0]) if gen else ("mix", STRENGTHS)
     Path("data/method").mkdir()
-    Path("data/method/filter.json").write_text(json.dumps({"criterion": criterion}))
+    choice = {"criterion": criterion, "drop": 0.1}
+    Path("data/method/filter.json").write_text(json.dumps(choice))
     Path("data/method/plan.json").write_text(json.dumps({"mode": mode, "strength": strength}))
 
     main()

@@ -1,6 +1,7 @@
 """Parameters of the stage download."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal, Self
 
@@ -98,4 +99,21 @@ def find_photos(path: str) -> Path:
             "photos (without ~, which is the shell's), or data/photos"
         )
 
+    with suppress(OSError):  # whoever reads the photos says what cannot be read
+        for folder in (root, root / "train", root / "test"):
+            refuse_links(folder)
+
     return root
+
+
+def refuse_links(folder: Path) -> None:
+    """Raises BadInput for a link to a folder among the entries: DVC would not look into it."""
+    if not folder.is_dir():
+        return
+
+    for path in sorted(folder.iterdir()):
+        if path.is_symlink() and os.path.isdir(path):
+            raise BadInput(
+                f"{path}: is a link to a folder, whose changes DVC does not see; "
+                "name the real folder at data.folder.path, or copy the photos here"
+            )
