@@ -89,6 +89,7 @@ def perform(experiments: list[Experiment], workspace: Workspace, preset: str) ->
     if not experiments:
         return 0
 
+    workspace.check_place()
     workspace.check_clean()  # else DVC would take changes along that are in no commit
     session = Watch(experiments, workspace, queue)
     status = 0

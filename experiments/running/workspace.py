@@ -1,5 +1,7 @@
 """The files that results depend on, as DVC takes them from the workspace into an experiment."""
 
+from pathlib import Path
+
 from experiments.commands import git
 from experiments.running.fingerprint import PIPELINE, Stages, digest, sources, written
 from stages.shared.errors import BadInput
@@ -16,6 +18,15 @@ class Workspace:
     def _digests(self) -> dict[str, str]:
         files = {*sources(self._stages, self._stages), PATH, PIPELINE}
         return {str(path): digest(path) for path in sorted(files)}
+
+    def check_place(self) -> None:
+        """Raises BadInput where DVC could not run an experiment: it copies by an ASCII path."""
+        root = Path.cwd()
+        if not str(root).isascii():
+            raise BadInput(
+                f"{root}: DVC's experiments fail in a folder whose path has letters beyond ASCII; "
+                "move the project to another"
+            )
 
     def check_clean(self) -> None:
         """Raises BadInput where one differs from the commit, or is in none.

@@ -38,6 +38,16 @@ def test_a_workspace_as_committed_is_clean_and_the_same(workspace):
     workspace.check_same()
 
 
+def test_a_path_that_dvc_cannot_experiment_in_is_named_first(workspace, tmp_path, monkeypatch):
+    workspace.check_place()
+    odd = tmp_path / "prøj"
+    odd.mkdir()
+    monkeypatch.chdir(odd)
+
+    with pytest.raises(BadInput, match=f"^{odd}: DVC's experiments fail in a folder whose path"):
+        workspace.check_place()
+
+
 @pytest.mark.parametrize("path", ["README.md", "made/table", "new.py"])
 def test_a_change_that_no_result_depends_on_does_no_harm(workspace, path):
     Path(path).write_text("2\n")
