@@ -27,6 +27,7 @@ from stages.shared.params import load
 from stages.shared.paths import ASSESS, DOWNLOAD, FILTER, JUDGE, METRICS, SUBSAMPLE, SYNTHESIZE
 from stages.shared.pretrained.clip import image_features, load_clip, text_features
 from stages.shared.prompts import class_prompts
+from stages.shared.running.inputs import run
 from stages.shared.running.runtime import BATCH, seed_everything
 from stages.shared.schemas.assess import Features, Params
 from stages.shared.tables import Table
@@ -300,4 +301,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -41,6 +41,7 @@ from stages.shared.manifests import read_classes, read_manifest
 from stages.shared.methods import Strategy, read_strategy
 from stages.shared.params import load
 from stages.shared.paths import DOWNLOAD, METRICS, PLAN, SUBSAMPLE
+from stages.shared.running.inputs import run
 from stages.shared.running.runtime import seed_everything
 from stages.shared.schemas.attention import Params
 from stages.shared.tables import Table
@@ -316,4 +317,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

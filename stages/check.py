@@ -25,6 +25,7 @@ from stages.shared.pretrained.files import (
     read_index,
 )
 from stages.shared.pretrained.reference import COMMIT, Pretrained
+from stages.shared.running.inputs import run
 from stages.shared.schemas import (
     assess,
     attention,
@@ -157,4 +158,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

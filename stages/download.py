@@ -29,6 +29,7 @@ from stages.datasets.toybirds.tables import draw_toybirds
 from stages.shared.manifests import write_classes
 from stages.shared.params import load
 from stages.shared.paths import DOWNLOAD
+from stages.shared.running.inputs import run
 from stages.shared.running.work import publish, work_folder
 from stages.shared.schemas.download import Data, Params
 from stages.shared.tables import write_table
@@ -85,4 +86,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -29,6 +29,7 @@ from stages.shared.measuring.accuracy import (
 )
 from stages.shared.params import load
 from stages.shared.paths import DOWNLOAD, METRICS, PLOTS, SUBSAMPLE, TRAIN
+from stages.shared.running.inputs import run
 from stages.shared.schemas.evaluate import (
     BASELINE,
     PER_CLASS_COLUMNS,
@@ -187,4 +188,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -16,6 +16,7 @@ from stages.shared.params import load
 from stages.shared.paths import DOWNLOAD, FILTER, METRICS, SYNTHESIZE
 from stages.shared.pretrained.clip import image_features, load_clip, logits, text_features
 from stages.shared.prompts import class_prompts
+from stages.shared.running.inputs import run
 from stages.shared.running.processes import launch, processes
 from stages.shared.running.runtime import seed_everything
 from stages.shared.schemas.filter import Params
@@ -92,4 +93,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -41,6 +41,7 @@ from stages.shared.paths import DOWNLOAD, FINETUNE, METHOD, SUBSAMPLE
 from stages.shared.prompts import class_prompts
 from stages.shared.running.checkpoint import load_checkpoint, save_checkpoint
 from stages.shared.running.forks import Partner, forks, in_two
+from stages.shared.running.inputs import run
 from stages.shared.running.processes import common_folder, launch, processes, share, sum_gradients
 from stages.shared.running.runtime import (
     checkpoint_seconds,
@@ -374,4 +375,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -14,6 +14,7 @@ from stages.shared.files import write_json
 from stages.shared.methods import Method
 from stages.shared.params import load
 from stages.shared.paths import METHOD
+from stages.shared.running.inputs import run
 from stages.shared.schemas.method import Params, resolve
 
 
@@ -34,4 +35,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

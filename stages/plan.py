@@ -18,6 +18,7 @@ from stages.shared.methods import Mode, read_mode
 from stages.shared.params import load
 from stages.shared.paths import DOWNLOAD, PLAN, SUBSAMPLE
 from stages.shared.pretrained.reference import Pretrained
+from stages.shared.running.inputs import run
 from stages.shared.schemas.plan import Params, Synth, check_choice
 from stages.shared.tables import Table
 
@@ -154,4 +155,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -34,6 +34,7 @@ from stages.shared.manifests import read_classes, read_manifest
 from stages.shared.methods import TITLES, read_filter, read_mode
 from stages.shared.params import load
 from stages.shared.paths import DOWNLOAD, FILTER, METRICS, PLOTS, SUBSAMPLE
+from stages.shared.running.inputs import run
 from stages.shared.schemas.report import Params
 
 SYNTHETIC_COLUMNS = ["source_key", "source_label", "target_label", "strength", "score"]
@@ -247,4 +248,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

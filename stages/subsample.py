@@ -15,6 +15,7 @@ from stages.shared.files import write_csv
 from stages.shared.manifests import read_classes, read_manifest
 from stages.shared.params import load
 from stages.shared.paths import DOWNLOAD, SUBSAMPLE
+from stages.shared.running.inputs import run
 from stages.shared.schemas.subsample import Exponent, Params, Subset
 
 
@@ -85,4 +86,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

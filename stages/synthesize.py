@@ -37,6 +37,7 @@ from stages.shared.methods import Strategy, read_strategy
 from stages.shared.params import load
 from stages.shared.paths import DOWNLOAD, FINETUNE, METHOD, PLAN, SUBSAMPLE, SYNTHESIZE
 from stages.shared.running.forks import spread
+from stages.shared.running.inputs import run
 from stages.shared.running.processes import common_folder, launch, processes, share
 from stages.shared.running.runtime import device, precision, seed_everything
 from stages.shared.running.work import model_folder, publish, work_key
@@ -211,4 +212,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -49,6 +49,7 @@ from stages.shared.methods import read_mode
 from stages.shared.params import PATH, load, read
 from stages.shared.paths import DOWNLOAD, FILTER, METHOD, METRICS, SUBSAMPLE, SYNTHESIZE, TRAIN
 from stages.shared.running.forks import spread
+from stages.shared.running.inputs import run
 from stages.shared.running.processes import common_folder, launch, processes, share
 from stages.shared.running.runtime import device, precision, seed_everything, training_precision
 from stages.shared.running.work import model_folder, publish, work_key
@@ -306,4 +307,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

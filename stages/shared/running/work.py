@@ -20,6 +20,7 @@ from pathlib import Path
 from stages.shared.errors import BadInput
 from stages.shared.params import Section
 from stages.shared.pretrained.reference import Pretrained
+from stages.shared.running.inputs import check_inputs
 
 KEPT_SECONDS = 7 * 24 * 3600  # of work that was broken off
 UNWRITABLE = tuple(map(os.strerror, (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)))
@@ -160,7 +161,12 @@ def _last_change(folder: Path) -> float:
 
 
 def publish(folder: Path, output: Path) -> None:
-    """Move finished work into the stage's output folder."""
+    """Move finished work into the stage's output folder.
+
+    Raises BadInput where an input has changed since the stage began; the work is kept then, for the
+    inputs that it was made from.
+    """
+    check_inputs()
     if output.exists():
         shutil.rmtree(output)
 
