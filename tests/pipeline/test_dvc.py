@@ -94,6 +94,14 @@ def test_a_stage_depends_on_the_files_that_it_imports_and_on_no_other(stage):
     assert listed_code(stage) == closure(module(stage))
 
 
+def test_every_stage_compares_its_inputs_when_it_ends():
+    """DVC hashes them only then."""
+    ends = {module(stage): (ROOT / module(stage)).read_text()[-45:] for stage in stages()}
+    assert {text.partition("if __name__")[2] for text in ends.values()} == {
+        ' == "__main__":\n    run(main)\n'
+    }
+
+
 def test_check_depends_on_all_code_and_imports_no_stage():
     assert "stages" in stages()["check"]["deps"]
     others = {module(stage) for stage in stages() if stage != "check"}
