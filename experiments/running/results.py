@@ -143,6 +143,30 @@ def record(
     return row | dict.fromkeys(MEASURED) | {"fingerprint": fingerprints_of(case, stages)[0]}
 
 
+def keep_published(rows: list[Record], path: Path, columns: dict[str, str]) -> list[Record]:
+    """The rows; in place of a missing one stands what the file holds of it, by older code.
+
+    Of that, columns that were others are left out.
+    """
+    content = read_json(path)
+    before = content.get("columns", {})
+    held = {(row["name"], row["arm"]): row for row in content.get("rows", []) if row["measured"]}
+
+    kept = []
+    for row in rows:
+        older = held.get((row["name"], row["arm"]))
+        if row["measured"] is None and older is not None:
+            same = {
+                column: value
+                for column, value in older["measured"].items()
+                if before.get(column) == columns.get(column)
+            }
+            row = row | {field: older.get(field) for field in MEASURED} | {"measured": same}
+        kept.append(row)
+
+    return kept
+
+
 def write(path: Path, table: Table, rows: list[Record], preset: str, trials: int) -> None:
     """Both files of a table."""
     content = {

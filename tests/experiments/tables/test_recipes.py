@@ -16,6 +16,7 @@ from experiments.running.queue import Entry
 from experiments.running.results import (
     Record,
     find,
+    keep_published,
     lacking,
     name_code,
     record,
@@ -228,6 +229,24 @@ def test_a_row_recorded_earlier_stands_where_its_experiment_is_absent(tmp_path):
 
     assert row == measured | {"name": case.name, "arm": "diffmix", "paper": case.paper}
     assert recorded(path, {"other": "evaluate arms"}) == {}
+
+
+def test_a_row_of_older_code_stays_until_it_is_measured_again(tmp_path):
+    older = {"name": "a", "arm": "x", "measured": {"top-1": {"value": 1.0}, "gain": {"value": 2.0}}}
+    older |= {"commit": "abc1234", "fingerprint": "old", "experiment": "e", "seconds": 1.0}
+    path = tmp_path / "table.json"
+    columns = {"top-1": "evaluate a", "gain": "evaluate b"}
+    path.write_text(json.dumps({"columns": columns, "rows": [older]}))
+
+    missing = {"name": "a", "arm": "x", "measured": None, "commit": None, "fingerprint": "new"}
+    other = missing | {"arm": "y"}
+    made = missing | {"measured": {"top-1": {"value": 3.0}}, "commit": "def5678"}
+
+    assert keep_published([missing, other], path, columns) == [older, other]
+    assert keep_published([made], path, columns) == [made]
+    (row,) = keep_published([missing], path, columns | {"gain": "evaluate c"})
+    assert row["measured"] == {"top-1": {"value": 1.0}}
+    assert keep_published([missing], tmp_path / "none.json", columns) == [missing]
 
 
 def test_a_record_of_another_arm_does_not_serve_a_row():
