@@ -33,6 +33,7 @@ def render(content: Tree, preset: str, trials: int, cost: Spent) -> str:
         f"# {content['title']}",
         explain_claims(preset, trials),
         explain_verdicts(content["margin"]),
+        *filter(None, [content["note"]]),
         f"{count_verdicts(content)} {name_commits(content)} {cost}.",
         markdown_table(verdicts),
         "## What each verdict rests on",

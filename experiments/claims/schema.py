@@ -44,6 +44,7 @@ class Claims(Section):
     """The whole file."""
 
     title: str
+    note: str = ""
     margin: float = Field(gt=0)  # points
     claims: dict[str, Claim]
 

@@ -229,4 +229,4 @@ class ClaimBook:
                 "verdict": conclude([part["verdict"] for part in parts]),
             }
 
-        return {"title": self.claims.title, "margin": self.claims.margin, "claims": claims}
+        return self.claims.model_dump(include={"title", "note", "margin"}) | {"claims": claims}
