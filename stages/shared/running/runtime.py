@@ -86,7 +86,7 @@ def training_precision() -> torch.dtype:
 def workers(resolution: int) -> int:
     """How many processes decode images of `resolution` pixels a side.
 
-    None by default for small ones: to decode 32 pixels costs less than to move them between
+    None by default for small ones: to decode them costs less than to move them between
     processes.
     """
     return _count("DIFFMIX_WORKERS", 0 if resolution < 128 else min(8, cores()))
