@@ -159,6 +159,16 @@ def pretrain_vae(goes_on: bool) -> list[float]:
     return curve
 
 
+def open_tokenizer(corpus: Corpus, goes_on: bool) -> CLIPTokenizer:
+    """The pipeline's own, where the weights go on: another order of equally frequent words would
+    give them other numbers; else a new one.
+    """
+    folder = PIPELINE / "tokenizer"
+    if goes_on and folder.exists():
+        return CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+    return make_tokenizer(corpus.captions)
+
+
 def load_latents(vae: AutoencoderKL, corpus: Corpus) -> Tensor:
     """Unscaled latent means of the corpus' images, of which each process encodes a part."""
     count = processes().num_processes
@@ -177,7 +187,7 @@ def load_latents(vae: AutoencoderKL, corpus: Corpus) -> Tensor:
 def pretrain_unet(goes_on: bool) -> list[float]:
     """U-Net and text encoder, on the autoencoder's latents; with them the pipeline is whole."""
     corpus = load_scenes()
-    tokenizer = make_tokenizer(corpus.captions)
+    tokenizer = open_tokenizer(corpus, goes_on)
     unet = make_unet(RECIPE["size"])
     text_encoder = make_text_encoder(tokenizer)
     if goes_on:
@@ -203,7 +213,7 @@ def pretrain_unet(goes_on: bool) -> list[float]:
 def pretrain_clip(goes_on: bool) -> list[float]:
     """CLIP, with the pipeline's tokenizer and smears of its autoencoder."""
     corpus = load_scenes()
-    tokenizer = make_tokenizer(corpus.captions)
+    tokenizer = open_tokenizer(corpus, goes_on=True)
     clip = make_clip(tokenizer, RECIPE["size"])
     if goes_on:
         take_over(clip, TOYBIRDS_BASE / "clip/model.safetensors")
