@@ -47,7 +47,7 @@ from stages.pretraining.architectures import (
     make_unet,
     make_vae,
 )
-from stages.pretraining.autoencoder import encode_all, set_scale, smear, vae_loss
+from stages.pretraining.autoencoder import encode_all, redraw, set_scale, smear, vae_loss
 from stages.pretraining.contrast import add_smears, clip_loss
 from stages.pretraining.denoiser import unet_loss
 from stages.pretraining.scenes import BrokenScenes, Corpus, Scenes, render_corpus
@@ -67,7 +67,11 @@ RECIPE: dict[str, Any] = {
         "steps": 12_800, "batch": 32, "learning_rate": 1e-3, "caption_dropout": 0.1,
         "foreground": 2.0,
     },
-    "clip": {"steps": 1_500, "batch": 64, "learning_rate": 1e-3, "broken": 12_000, "smears": 6_000},
+    # `redrawn`: this share of the pictures is seen as the autoencoder draws them
+    "clip": {
+        "steps": 1_500, "batch": 64, "learning_rate": 1e-3, "broken": 12_000, "smears": 6_000,
+        "redrawn": 0.5,
+    },
     "judge": {"steps": 2_250, "batch": 64, "learning_rate": 3e-3, "images": 12_000},
 }  # fmt: skip
 WORK = Path(".work/pretrain")
@@ -220,8 +224,10 @@ def pretrain_clip(goes_on: bool) -> list[float]:
 
     recipe = RECIPE["clip"]
     ruins = BrokenScenes(recipe["broken"], RECIPE["size"], RECIPE["seed"])
-    broken = add_smears(load_corpus("broken", ruins), load_smears(corpus))
-    curve = fit("clip", clip, clip_loss(clip, tokenizer, corpus, broken, recipe), goes_on)
+    smears = load_smears(corpus)
+    scenes = redraw_some("scenes", corpus)
+    broken = add_smears(redraw_some("broken", load_corpus("broken", ruins)), smears)
+    curve = fit("clip", clip, clip_loss(clip, tokenizer, scenes, broken, recipe), goes_on)
 
     save(make_processor(tokenizer), TOYBIRDS_BASE / "clip")
     save(clip, TOYBIRDS_BASE / "clip")
@@ -237,6 +243,23 @@ def load_smears(corpus: Corpus) -> np.ndarray:
         return {"smears": torch.from_numpy(smear(vae, corpus.images, rows, RECIPE["seed"]))}
 
     return common("smears", [vae_key(), len(rows)], make)["smears"].numpy()
+
+
+def redraw_some(name: str, corpus: Corpus) -> Corpus:
+    """The corpus with its last pictures redrawn: a decoder's look must not tell broken from whole.
+
+    The smears are of the first ones.
+    """
+    vae = load_vae()
+    count = len(corpus.images)
+    rows = torch.arange(int((1 - RECIPE["clip"]["redrawn"]) * count), count)
+
+    def make() -> dict[str, Any]:
+        return {"redrawn": torch.from_numpy(redraw(vae, corpus.images, rows, RECIPE["seed"]))}
+
+    images = corpus.images.copy()
+    images[rows.numpy()] = common(f"redrawn-{name}", [vae_key(), len(rows)], make)["redrawn"]
+    return corpus._replace(images=images)
 
 
 def make_processor(tokenizer: CLIPTokenizer) -> CLIPProcessor:

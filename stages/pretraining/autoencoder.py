@@ -53,6 +53,32 @@ def set_scale(vae: AutoencoderKL, latents: Tensor) -> None:
     vae.register_to_config(scaling_factor=round(1 / float(latents.std()), 4))
 
 
+NOISE = 0.15  # of the latents' deviation, on what is redrawn
+
+
+def as_bytes(decoded: Tensor) -> np.ndarray:
+    """Floats in [-1, 1], (n, 3, size, size), as uint8 (n, size, size, 3)."""
+    pictures = ((decoded.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+    return pictures.permute(0, 2, 3, 1).cpu().numpy()
+
+
+@torch.no_grad()
+def redraw(vae: AutoencoderKL, images: np.ndarray, rows: Tensor, seed: int) -> np.ndarray:
+    """The chosen images as the decoder draws them, with a little noise on their latents.
+
+    Returns uint8 (n, size, size, 3).
+    """
+    generator = torch.Generator().manual_seed(seed)
+    redrawn = []
+
+    for part in tqdm(rows.split(BATCH), desc="redraw", mininterval=10):
+        latents = vae.encode(pixels(images, part)).latent_dist.mean.cpu()
+        noise = torch.randn(latents.shape, generator=generator) * latents.std()
+        redrawn.append(as_bytes(vae.decode((latents + NOISE * noise).to(device())).sample))
+
+    return np.concatenate(redrawn)
+
+
 @torch.no_grad()
 def smear(vae: AutoencoderKL, images: np.ndarray, rows: Tensor, seed: int) -> np.ndarray:
     """What the decoder makes of two pictures' latents at once: a bird that is none.
@@ -70,9 +96,7 @@ def smear(vae: AutoencoderKL, images: np.ndarray, rows: Tensor, seed: int) -> np
         shares[::2] = 0.5
         noise = torch.randn(latents.shape, generator=generator) * latents.std()
 
-        mixed = shares * latents + (1 - shares) * latents.roll(1, dims=0) + 0.15 * noise
-        decoded = vae.decode(mixed.to(device())).sample.clamp(-1, 1)
-        bytes_ = ((decoded + 1) * 127.5).round().to(torch.uint8)
-        smeared.append(bytes_.permute(0, 2, 3, 1).cpu().numpy())
+        mixed = shares * latents + (1 - shares) * latents.roll(1, dims=0) + NOISE * noise
+        smeared.append(as_bytes(vae.decode(mixed.to(device())).sample))
 
     return np.concatenate(smeared)

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from stages import pretrain
 from stages.datasets.toybirds.species import SPECIES
 from stages.datasets.toybirds.tables import render_species
-from stages.pretraining.autoencoder import smear
+from stages.pretraining.autoencoder import redraw, smear
 from stages.pretraining.scenes import WITHOUT, BrokenScenes, Scenes
 from stages.shared.diffusion.base_model import load_base
 from stages.shared.errors import BadInput
@@ -117,6 +117,18 @@ def test_smears_are_neither_of_their_pictures(home):
     assert smears.dtype == np.uint8
     assert len({picture.tobytes() for picture in smears}) == 8
     assert (smears == smear(vae, images, torch.arange(8), seed=0)).all()
+
+
+def test_what_is_redrawn_is_the_picture_as_the_decoder_sees_it():
+    folder = ROOT / "data/base/toybirds/pipeline/vae"
+    vae = AutoencoderKL.from_pretrained(folder, torch_dtype=torch.float32)
+    images, _ = render_species(6, seed=1)
+    redrawn = redraw(vae, images, torch.arange(2, 6), seed=0)
+
+    assert redrawn.shape == images[2:].shape
+    errors = np.abs(redrawn.astype(float) - images[2:])
+    assert 1 < errors.mean() < 12
+    assert np.abs(redrawn.astype(float) - images[:4]).mean() > 3 * errors.mean()
 
 
 def test_a_part_alone_leaves_the_rest_as_it_is(tmp_path):

@@ -263,14 +263,14 @@ def mean_ranking(maps: np.ndarray, masks: list[np.ndarray]) -> float:
     return float(np.mean([ranking(scores, mask) for scores, mask in zip(maps, masks, strict=True)]))
 
 
-def test_the_embedded_base_looks_at_the_bird_when_it_reads_its_words(
+def test_the_embedded_base_s_maps_follow_the_bird_of_their_own_picture(
     pipeline, latents, weights, birds
 ):
+    """The adjective's and the text's end are bright on it; the metaclass's is dark there."""
     maps = enlarge(recorded(pipeline, latents, weights, 0.5)[0], 64).numpy()
     masks = [mask for _, mask in birds]
 
-    for word in (0, 1):
+    for word, sign in ((0, 1), (1, -1), (2, 1)):
         own = mean_ranking(maps[:, word], masks)
         foreign = mean_ranking(maps[:, word], masks[8:] + masks[:8])
-        assert own > 85
-        assert own > foreign + 1
+        assert sign * (own - 50) > sign * (foreign - 50) + 3 > 18
