@@ -67,11 +67,9 @@ def psnr(images: np.ndarray, others: np.ndarray) -> float:
 def area(better: np.ndarray, worse: np.ndarray) -> float:
     """Percent of the pairs in which the better one has the higher score; a tie counts half."""
     pairs = len(better) * len(worse)
-    return (
-        round(100 * float(mannwhitneyu(better, worse).statistic) / pairs, 1)
-        if pairs
-        else float("nan")
-    )
+    if pairs == 0:
+        return float("nan")
+    return round(100 * float(mannwhitneyu(better, worse).statistic) / pairs, 1)
 
 
 class Drawn:

@@ -80,7 +80,9 @@ def cross_entropy(outputs: Tensor, labels: Sequence[Tensor], weights: Tensor | N
     loss = outputs.new_zeros(())
     for part in labels:
         shares = weights * part
-        mean = -(shares * outputs.log_softmax(1)).sum() / shares.sum()
+        # a box of no pixels leaves a patch's part without a share: it counts nothing, and is no NaN
+        total = shares.sum().clamp(min=torch.finfo(shares.dtype).tiny)
+        mean = -(shares * outputs.log_softmax(1)).sum() / total
         loss = loss + part.sum() / len(part) * mean
 
     return loss

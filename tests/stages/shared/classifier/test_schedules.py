@@ -121,3 +121,10 @@ def test_without_weights_parts_are_their_sum(outputs):
     parts = list(torch.rand(2, 6, 3, generator=torch.Generator().manual_seed(1)) / 6)
     expected = F.cross_entropy(outputs, parts[0] + parts[1])
     torch.testing.assert_close(cross_entropy(outputs, parts, None), expected)
+
+
+def test_a_part_without_a_share_counts_nothing(outputs):
+    weights = torch.tensor([0.2, 1.0, 1.8])
+    labels = one_hot(torch.tensor([0, 0, 1, 1, 0, 0]), 3)
+    alone = cross_entropy(outputs, [labels], weights)
+    torch.testing.assert_close(cross_entropy(outputs, [labels, 0 * labels], weights), alone)
