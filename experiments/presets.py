@@ -205,6 +205,7 @@ PHOTOS = Preset(
     {
         "data.name": "folder",
         "data.metaclass": "dog",
+        "data.folder.path": "data/photos",
         "subset.mode": "full",
         "synth.multiplier": Commented(
             2, "synthetic images for each training image (5 in Sec. 4); few, for two cores"

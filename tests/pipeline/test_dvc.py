@@ -210,14 +210,14 @@ def test_an_unchanged_file_makes_nothing_stale(scratch):
 
 
 def test_dvc_watches_the_folder_of_photos(scratch):
-    photos = scratch[0] / "data/photos"
+    photos = scratch[0] / "data/no-photos"
     photos.mkdir(parents=True)
     (photos / ".gitkeep").touch()
     (scratch[0] / "params.yaml").write_text(yaml.safe_dump(PARAMS))
-    assert "data/photos" not in changed_deps("download", scratch[0])
+    assert "data/no-photos" not in changed_deps("download", scratch[0])
 
     (photos / "a.jpg").write_bytes(b"a photo")
-    assert "data/photos" in changed_deps("download", scratch[0])
+    assert "data/no-photos" in changed_deps("download", scratch[0])
 
 
 def changed_deps(stage: str, folder: Path) -> set[str]:

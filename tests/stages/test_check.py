@@ -28,7 +28,7 @@ def test_what_a_removed_arm_left_is_refused_before_anything_is_trained(tmp_path,
     for name in ("baseline", "cutmix", "diffmix", "diffmix-cutmix", "gone", "lost"):
         (tmp_path / "data/train" / name).mkdir(parents=True)
     (tmp_path / "data/base").symlink_to(ROOT / "data/base")
-    (tmp_path / "data/photos").mkdir()
+    (tmp_path / "data/no-photos").mkdir()
     (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
     monkeypatch.chdir(tmp_path)
 
@@ -51,7 +51,7 @@ def test_a_missing_folder_of_photos_is_refused_whatever_the_dataset(tmp_path, mo
     (tmp_path / "data/base").symlink_to(ROOT / "data/base")
     (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
     monkeypatch.chdir(tmp_path)
-    line = r"data\.folder\.path: there is no folder data/photos; name the one"
+    line = r"data\.folder\.path: there is no folder data/no-photos; name the one"
     with pytest.raises(SystemExit, match=line):
         main()
 

@@ -46,7 +46,7 @@ def run_stage(work: Path, monkeypatch, **folder) -> Path:
         "name": "folder" if folder else "toybirds",
         "metaclass": "pet",
         "toybirds": {"train_per_class": 2, "test_per_class": 1, "ood_per_group": 3, "bias": 0.9},
-        "folder": folder or {"path": "data/photos", "test_share": 0.3},
+        "folder": folder or {"path": "data/no-photos", "test_share": 0.3},
     }
     (work / "params.yaml").write_text(yaml.safe_dump({"data": data}))
 

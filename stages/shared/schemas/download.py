@@ -96,7 +96,7 @@ def find_photos(path: str) -> Path:
     if not os.path.isdir(root):  # unlike Path.is_dir, says no to a name that is too long
         raise BadInput(
             f"params.yaml: data.folder.path: there is no folder {root}; name the one with your "
-            "photos (without ~, which is the shell's), or data/photos"
+            "photos (without ~, which is the shell's), or data/no-photos where there are none"
         )
 
     with suppress(OSError):  # whoever reads the photos says what cannot be read
