@@ -8,13 +8,14 @@ All are environment variables with automatic defaults:
     DIFFMIX_WORKERS        processes that decode images    by cores for large images, else none
     DIFFMIX_CHECKPOINT     seconds between checkpoints     60
     DIFFMIX_DETERMINISTIC  0, 1                            1
+    DIFFMIX_COMPILE        0, 1                            1 for long work on a GPU, else 0
     DIFFMIX_LAUNCHER       what starts several processes   none; see running/processes.py
 
 The default precision of synthesis and CLIP is fp16 on a GPU and fp32 on a CPU. Whatever is trained
 has bf16 on a GPU that has it, else fp32, also where DIFFMIX_PRECISION says fp16. Determinism of 0
 lets a GPU take kernels whose last bits differ from run to run.
 
-Device, precision and determinism move a result's last bits, and so does the number of processes in
+Device, precision, determinism and compilation move a result's last bits, and so does the number of processes in
 fine-tuning, whose gradients are summed in another order. The rest do not, nor does the number of
 cores: every process has the same threads, and how many images a forward pass holds is a parameter
 or `BATCH`.
@@ -34,6 +35,9 @@ PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat
 # images or prompts a forward pass of CLIP, of the text encoders and of the networks that measure;
 # another number would move last bits
 BATCH = 32
+# forward passes of the UNet from which on compiling it, which takes a minute or two, is worth it:
+# at 20 a second or less on a GPU, ten minutes' work
+LONG = 10_000
 # of a process, on a CPU; another number would split sums otherwise: more cores take more processes
 # (see running/forks.py), which for small networks is faster, too
 THREADS = 1
@@ -100,6 +104,12 @@ def cores() -> int:
 def checkpoint_seconds() -> int:
     """How many seconds of training may lie between two checkpoints."""
     return _count("DIFFMIX_CHECKPOINT", 60)
+
+
+def compiles(passes: int) -> bool:
+    """Whether the UNet is compiled for so many forward passes: on a GPU, where they are many."""
+    automatic = device().type == "cuda" and passes >= LONG
+    return _count("DIFFMIX_COMPILE", int(automatic)) > 0
 
 
 def _count(name: str, default: int) -> int:
