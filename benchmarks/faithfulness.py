@@ -33,7 +33,7 @@ from stages.filter import captions, confidence
 from stages.pretraining.autoencoder import smear
 from stages.shared.diffusion.sampling import Sampling
 from stages.shared.diffusion.text import Text
-from stages.shared.diffusion.translation import load_translator, translate
+from stages.shared.diffusion.translation import draw_noise, load_translator, translate_latents
 from stages.shared.manifests import read_classes, read_manifest
 from stages.shared.measuring.fidelity import background_error
 from stages.shared.measuring.judge import Judge, load_judge, recognised
@@ -155,10 +155,12 @@ def make(
         prompts = text.rows([*labels[rows], -1])
         generators = [torch.Generator().manual_seed(seed) for seed in range(len(rows))]
 
-        images = translate(pipeline, chosen, prompts, strength, sampling, generators)
-        made += [np.asarray(image) for image in images]
+        noise = draw_noise(pipeline, sampling.resolution, generators, pipeline.unet.dtype)
 
-    return np.stack(made)
+        images = translate_latents(pipeline, chosen, noise, prompts, strength, sampling)
+        made.append(images.cpu().numpy())
+
+    return np.concatenate(made)
 
 
 def keeps_background(

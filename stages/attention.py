@@ -32,6 +32,7 @@ from stages.shared.diffusion.translation import (
     buckets,
     load_translator,
     read_plan,
+    to_images,
     translate_rows,
 )
 from stages.shared.errors import BadInput
@@ -107,7 +108,9 @@ def make_examples(
     for batch in buckets(rows, params.synth.batch):
         word_weights = weights[batch["target_label"].tolist()]
         with record_attention(pipeline, word_weights, resolution) as record:
-            translations = translate_rows(pipeline, references, text, batch, params.synth)
+            start = references.start(batch)
+            made = translate_rows(pipeline, text, batch, params.synth, start)
+            translations = to_images(made)()
 
         maps = enlarge(record.maps(), resolution).numpy()
         originals = references.images(batch["source_key"])

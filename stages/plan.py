@@ -38,19 +38,40 @@ class Choice(NamedTuple):
     nearest: np.ndarray | None = None
 
 
-def target_sizes(counts: np.ndarray, multiplier: float, reverse: bool) -> np.ndarray:
-    """Synthetic images per class, int (classes,).
+def class_basis(counts: np.ndarray, reverse: bool) -> np.ndarray:
+    """What a class's synthetic images are in proportion to, int (classes,): its real ones.
 
-    They are in proportion to the class's real ones. For a long tail they are in proportion to the
-    real ones of the class at the other end, which is Eq. 4 with reversed class indices (supplement,
-    after SYNAuG).
+    For a long tail they are in proportion to the real ones of the class at the other end, which is
+    Eq. 4 with reversed class indices (supplement, after SYNAuG).
     """
-    basis = counts
-    if reverse:
-        ranks = np.argsort(np.argsort(-counts, kind="stable"), kind="stable")  # 0: the largest
-        basis = np.sort(counts)[ranks]
+    if not reverse:
+        return counts
 
-    return np.maximum(np.rint(multiplier * basis), 1).astype(int)
+    ranks = np.argsort(np.argsort(-counts, kind="stable"), kind="stable")  # 0: the largest
+    return np.sort(counts)[ranks]
+
+
+def target_sizes(counts: np.ndarray, multiplier: float, reverse: bool) -> np.ndarray:
+    """Synthetic images per class, int (classes,); one at least, and halves are rounded up."""
+    basis = class_basis(counts, reverse)
+    return np.maximum(np.floor(multiplier * basis + 0.5), 1).astype(int)
+
+
+def order_by_need(basis: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The class of each row of a plan, and the row's number in its class, both int (rows,).
+
+    Rows come in the order in which a growing multiplier asks for them: so the plan of a smaller
+    multiplier is the beginning of that of a larger one.
+    """
+    classes = np.repeat(np.arange(len(sizes)), sizes)
+    numbers = np.concatenate([np.arange(size) for size in sizes])
+
+    # row j of a class is asked for from (j + 1/2) / basis on, and the first one always
+    needed = (numbers + 0.5) / np.maximum(basis, 1)[classes]
+    needed[numbers == 0] = 0
+    order = np.lexsort((classes, needed))
+
+    return classes[order], numbers[order]
 
 
 def nearest_classes(table: Table, classes: int, clip: Pretrained) -> np.ndarray:
@@ -72,36 +93,28 @@ def nearest_classes(table: Table, classes: int, clip: Pretrained) -> np.ndarray:
     return np.argsort(-likeness, axis=1, kind="stable")[:, 1:]
 
 
-def draw_sources(
-    rows: pd.DataFrame,
-    target: int,
-    count: int,
-    choice: Choice,
-    synth: Synth,
-    rng: np.random.Generator,
-) -> pd.DataFrame:
-    """`count` reference images for a target class.
-
-    They are drawn evenly over the images that may be referred to.
-    """
-    sources = np.setdiff1d(rows["label"].unique(), target)
+def source_classes(
+    labels: np.ndarray, target: int, choice: Choice, synth: Synth, rng: np.random.Generator
+) -> np.ndarray:
+    """The classes whose images a target class may start from."""
+    others = np.setdiff1d(labels, target)
     if choice.mode == "aug":
-        sources = np.array([target])
-    elif choice.nearest is not None:
-        sources = choice.nearest[target][: synth.referable_classes]
-    elif synth.referable_classes is not None:
-        size = min(synth.referable_classes, len(sources))
-        sources = rng.choice(sources, size=size, replace=False)
+        return np.array([target])
+    if choice.nearest is not None:
+        return choice.nearest[target][: synth.referable_classes]
+    if synth.referable_classes is None:
+        return others
 
-    pool = rows[rows["label"].isin(sources)]
-    return pool.iloc[rng.integers(len(pool), size=count)]
+    size = min(synth.referable_classes, len(others))
+    return rng.choice(others, size=size, replace=False)
 
 
 def make_plan(rows: pd.DataFrame, classes: int, choice: Choice, params: Params) -> pd.DataFrame:
-    """One row per image, class by class.
+    """One row per image, in the order of `order_by_need`.
 
-    Each class has its own generator, so that a change to one class does not move another's images.
-    Raises BadInput where mixing finds no second class.
+    Each class has its own generators, so that a change to one class does not move another's images;
+    and a row's draws depend neither on how many rows there are nor, but for its strength, on the
+    strengths. Raises BadInput where mixing finds no second class.
     """
     counts = rows["label"].value_counts().reindex(range(classes), fill_value=0).to_numpy()
     if choice.mode == "mix" and (counts > 0).sum() < 2:
@@ -109,12 +122,17 @@ def make_plan(rows: pd.DataFrame, classes: int, choice: Choice, params: Params) 
             "params.yaml: method: mixing needs two classes with images; take a -aug or -gen method"
         )
 
-    sizes = target_sizes(counts, params.synth.multiplier, reverse=params.subset.mode == "long-tail")
+    reverse = params.subset.mode == "long-tail"
+    sizes = target_sizes(counts, params.synth.multiplier, reverse)
     parts = [
         _plan_class(rows, target, int(size), choice, params) for target, size in enumerate(sizes)
     ]
 
-    plan = pd.concat(parts, ignore_index=True)
+    targets, numbers = order_by_need(class_basis(counts, reverse), sizes)
+    firsts = np.cumsum(sizes) - sizes
+    plan = pd.concat(parts, ignore_index=True).iloc[firsts[targets] + numbers]
+    plan = plan.reset_index(drop=True)
+
     plan.insert(0, "key", [f"{row:08d}" for row in range(len(plan))])
     return plan
 
@@ -122,7 +140,9 @@ def make_plan(rows: pd.DataFrame, classes: int, choice: Choice, params: Params) 
 def _plan_class(
     rows: pd.DataFrame, target: int, size: int, choice: Choice, params: Params
 ) -> pd.DataFrame:
-    rng = np.random.default_rng((params.seed, target, STREAM))
+    """The class's rows. Each column has a generator, whose draws come one after the other."""
+    seeds = np.random.SeedSequence((params.seed, target, STREAM)).spawn(4)
+    of_classes, of_sources, of_strengths, of_seeds = map(np.random.default_rng, seeds)
     part = pd.DataFrame({"target_label": [target] * size})
 
     if choice.mode == "gen":
@@ -130,12 +150,16 @@ def _plan_class(
         part["source_label"] = -1
         part["strength"] = 1.0
     else:
-        sources = draw_sources(rows, target, size, choice, params.synth, rng)
+        labels = source_classes(rows["label"].unique(), target, choice, params.synth, of_classes)
+        pool = rows[rows["label"].isin(labels)]  # drawn evenly over the images
+        sources = pool.iloc[of_sources.integers(len(pool), size=size)]
         part["source_key"] = sources["key"].to_numpy()
         part["source_label"] = sources["label"].to_numpy()
-        part["strength"] = rng.choice(choice.strength, size=size)
 
-    part["seed"] = rng.integers(2**31, size=size)
+        places = (of_strengths.random(size) * len(choice.strength)).astype(int)
+        part["strength"] = np.array(choice.strength)[places]
+
+    part["seed"] = of_seeds.integers(2**31, size=size)
     return part[PLANNED]
 
 

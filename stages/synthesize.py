@@ -6,10 +6,10 @@ Writes: data/synthesize/, an image table
 Paper:  Sec. 3.4, Eq. 2 (SDEdit)
 """
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -23,12 +23,17 @@ from stages.shared.diffusion.attention_maps import (
     record_attention,
 )
 from stages.shared.diffusion.base_model import Pipeline
+from stages.shared.diffusion.compiling import compile_unet
+from stages.shared.diffusion.sampling import reverse_steps
 from stages.shared.diffusion.text import Text
 from stages.shared.diffusion.translation import (
     References,
+    Start,
     buckets,
+    fill,
     load_translator,
     read_plan,
+    to_images,
     translate_rows,
 )
 from stages.shared.files import write_csv
@@ -36,13 +41,18 @@ from stages.shared.manifests import read_classes, read_manifest
 from stages.shared.methods import Strategy, read_strategy
 from stages.shared.params import load
 from stages.shared.paths import DOWNLOAD, FINETUNE, METHOD, PLAN, SUBSAMPLE, SYNTHESIZE
+from stages.shared.running.ahead import ahead
 from stages.shared.running.forks import spread
 from stages.shared.running.inputs import run
-from stages.shared.running.processes import common_folder, launch, processes, share
-from stages.shared.running.runtime import device, precision, seed_everything
+from stages.shared.running.processes import common_folder, deal, launch, processes
+from stages.shared.running.runtime import compiles, device, precision, seed_everything
+from stages.shared.running.shards import Shards
+from stages.shared.running.store import Store, name_of
 from stages.shared.running.work import model_folder, publish, work_key
 from stages.shared.schemas.synthesize import Params, Synth, check_mode
-from stages.shared.tables import SHARD_ROWS, Table, encode_png, locate_rows, shard_name, write_shard
+from stages.shared.tables import Table, encode_png
+
+Images = Callable[[], list[Image.Image]]  # still on their way from the device; the call waits
 
 
 def keep_background(
@@ -56,18 +66,24 @@ def keep_background(
 
 
 def translate_foreground(
-    pipeline, references: References, text: Text, rows: pd.DataFrame, synth: Synth, words: Tensor
-) -> list[Image.Image]:
+    pipeline: Pipeline,
+    references: References,
+    text: Text,
+    words: Tensor,
+    synth: Synth,
+    batch: pd.DataFrame,
+    start: Start,
+) -> Images:
     """`translate_rows` where attention finds the foreground, and the reference elsewhere.
 
     words: what `class_prompt_weights` returns.
     """
-    weights = words[rows["target_label"].tolist()]
+    weights = words[batch["target_label"].tolist()]
     with record_attention(pipeline, weights, synth.resolution) as record:
-        images = translate_rows(pipeline, references, text, rows, synth)
+        made = to_images(translate_rows(pipeline, text, batch, synth, start))
 
     masks = foreground_masks(record.maps(), synth.resolution)
-    return keep_background(images, references.images(rows["source_key"]), masks)
+    return lambda: keep_background(made(), references.images(batch["source_key"]), masks)
 
 
 def synthesize(
@@ -78,137 +94,156 @@ def synthesize(
     synth: Synth,
     batches: Sequence[pd.DataFrame],
 ) -> Iterator[dict[str, bytes]]:
-    """Yield the encoded images of each batch of the plan's rows, by key.
+    """Yield the encoded images of each batch of the plan's rows, by key, in order.
 
     A batch holds one strength. With `words` the images lie on their references' own backgrounds.
+    While the device is at work on a batch, threads read the next ones and encode the one before.
     """
-    make = translate_rows if words is None else partial(translate_foreground, words=words)
-    encoding: dict[str, Future[bytes]] = {}
+    whole = (fill(batch, synth.batch) for batch in batches)
+    encoding: deque[Future[dict[str, bytes]]] = deque()
 
-    # threads encode a batch while the next one is computed: encoders release the GIL
     with ThreadPoolExecutor() as pool:
-        for batch in batches:
-            images = make(pipeline, references, text, batch, synth)
-            previous = encoding
-            encoding = {
-                key: pool.submit(encode_png, image)
-                for key, image in zip(batch["key"], images, strict=True)
-            }
-            if previous:
-                yield {key: future.result() for key, future in previous.items()}
+        readied = ahead(pool, references.start, whole)
+        for batch, (filled, start) in zip(batches, readied, strict=True):
+            if words is None:
+                images = to_images(translate_rows(pipeline, text, filled, synth, start))
+            else:
+                images = translate_foreground(
+                    pipeline, references, text, words, synth, filled, start
+                )
 
-        yield {key: future.result() for key, future in encoding.items()}
+            encoding.append(pool.submit(encode_all, images, batch["key"]))
+            if len(encoding) > 1:
+                yield encoding.popleft().result()
+
+        while encoding:
+            yield encoding.popleft().result()
 
 
-def is_made(work: Path, shard: str) -> bool:
-    return (work / f"{shard}.csv").exists() and (work / "result" / shard).exists()
+def encode_all(images: Images, keys: pd.Series) -> dict[str, bytes]:
+    """The first images, encoded, by key; those that fill up the batch have none."""
+    return {key: encode_png(image) for key, image in zip(keys, images(), strict=False)}
 
 
-def write_shard_of(work: Path, shard: str, rows: pd.DataFrame, images: dict[str, bytes]) -> None:
-    """Write a shard and its part of the manifest.
+def lacking_batches(plan: pd.DataFrame, shards: Shards, size: int) -> list[pd.DataFrame]:
+    """The batches with an image that nobody has made, in the order in which shards need them.
 
-    Both files are renamed when they are complete, so that a run that is killed leaves each whole or
-    absent.
+    They are the plan's own, whatever is lacking; where the store shares single images, only these.
     """
-    unfinished = work / f"{shard}.new"
-    named = ((f"{key}.png", images[key]) for key in rows["key"])
-    extents = write_shard(unfinished, named)
-    unfinished.replace(work / "result" / shard)
-
-    located = locate_rows(rows.assign(label=rows["target_label"]), shard, extents)
-    write_csv(work / unfinished.name, located)
-    unfinished.replace(work / f"{shard}.csv")
+    lacking = shards.lacking()
+    rows = plan[lacking] if shards.store.is_on() else plan
+    batches = [batch for batch in buckets(rows, size) if lacking[batch.index].any()]
+    return sorted(batches, key=lambda batch: batch.index[-1])
 
 
-def make_shards(
-    shards: dict[str, pd.DataFrame],
-    synth: Synth,
-    make: Callable[[Sequence[pd.DataFrame]], Iterator[dict[str, bytes]]],
-    work: Path,
-) -> Iterator[int]:
-    """Make the shards' images, batch by batch, on all cores of a CPU; yields how many were made.
+def share_batches(plan: pd.DataFrame, shards: Shards, synth: Synth) -> list[pd.DataFrame]:
+    """This process's part of the batches that are lacking, when the store has given what it has."""
+    if processes().is_main_process and shards.store.is_on():
+        taken = shards.take_stored()
+        print(
+            f"{taken} of {len(plan)} images were made before, and come from {shards.store.folder}"
+        )
+    processes().wait_for_everyone()
 
-    A shard is written when its last image is there.
-    """
-    left = dict(shards)
-    batches = [batch for rows in shards.values() for batch in buckets(rows, synth.batch)]
-    found: dict[str, bytes] = {}
+    # all processes must have seen the same before one of them makes an image
+    batches = lacking_batches(plan, shards, synth.batch)
+    processes().wait_for_everyone()
 
-    for images in spread(batches, make):
-        found |= images
-        yield len(images)
+    costs = [cost(batch, synth) for batch in batches]
+    return deal(batches, costs, processes().num_processes)[processes().process_index]
 
-        for shard, rows in list(left.items()):
-            if all(key in found for key in rows["key"]):
-                write_shard_of(work, shard, rows, found)
-                for key in left.pop(shard)["key"]:
-                    del found[key]
+
+def stored_name(key: str, plan: pd.DataFrame, number: int) -> str:
+    """What the store calls a row's image; key: of all that all rows have in common."""
+    row = plan.iloc[number]
+    return name_of(key, row["source_key"], row["target_label"], row["strength"], row["seed"])
+
+
+def cost(batch: pd.DataFrame, synth: Synth) -> int:
+    """The steps that its images take; what else they take is less than one."""
+    return reverse_steps(synth.steps, float(batch["strength"].iloc[0]))
 
 
 def make_images(
     params: Params,
-    plan: pd.DataFrame,
+    shards: Shards,
+    batches: Sequence[pd.DataFrame],
     table: Table,
     classes: pd.DataFrame,
     strategy: Strategy,
-    work: Path,
-) -> pd.DataFrame:
-    """Make the shards that the plan still lacks, by all processes; returns the whole manifest."""
+    compiled: bool = False,
+) -> None:
+    """Make the batches' images, each into its shard, on all cores of a CPU."""
     synth = params.synth
-    shards = {
-        shard_name(first // SHARD_ROWS): plan.iloc[first : first + SHARD_ROWS]
-        for first in range(0, len(plan), SHARD_ROWS)
-    }
-    mine = share(list(shards))
-    lacking = [shard for shard in mine if not is_made(work, shard)]
-
     pipeline, text = load_translator(params.base, classes, strategy, synth.resolution)
     words = None
     if synth.keep_background:
         words = class_prompt_weights(pipeline.tokenizer, classes, strategy)
+    if compiled:
+        compile_unet(pipeline)
     references = References(pipeline, table, synth)
-    make = partial(synthesize, pipeline, references, text, words, synth)
 
-    total = sum(len(shards[shard]) for shard in mine)
-    done = total - sum(len(shards[shard]) for shard in lacking)
+    def work(part: Sequence[pd.DataFrame]) -> Iterator[int]:
+        made = synthesize(pipeline, references, text, words, synth, part)
+        for batch, images in zip(part, made, strict=True):
+            shards.add(batch.index, images.values())
+            yield len(images)
+
+    total = sum(map(len, batches))
+    costs = [cost(batch, synth) for batch in batches]
     position = processes().process_index
-    with tqdm(total=total, initial=done, desc="synthesize", unit="image", position=position) as bar:
-        for images in make_shards({shard: shards[shard] for shard in lacking}, synth, make, work):
+    with tqdm(total=total, desc="synthesize", unit="image", position=position) as bar:
+        for images in spread(batches, work, costs):
             bar.update(images)
 
-    processes().wait_for_everyone()
-    return pd.concat([read_manifest(work, name=f"{shard}.csv") for shard in shards])
+
+def is_compiled(plan: pd.DataFrame, synth: Synth) -> bool:
+    """Whether the plan, whatever is left of it, is long enough for it.
+
+    With attention recorded the UNet is not whole.
+    """
+    passes = sum(cost(batch, synth) for batch in buckets(plan, synth.batch))
+    return not synth.keep_background and compiles(passes)
 
 
 def main() -> None:
     params = load(Params)
+    synth = params.synth
     classes = read_classes(DOWNLOAD)
     sources = read_manifest(SUBSAMPLE)
     strategy = read_strategy()
     plan = read_plan(PLAN / "plan.csv", sources)
     table = Table(DOWNLOAD / "train", sources)
     if (plan["source_key"] == "").any():
-        check_mode("gen", params.synth)
+        check_mode("gen", synth)
 
+    # what all rows have in common, and what determines the whole table
     inputs = [
-        PLAN / "plan.csv",
-        SUBSAMPLE,
         DOWNLOAD / "train",
         DOWNLOAD / "classes.csv",
         FINETUNE,
         METHOD / "finetune.json",
         *model_folder(params.base),
     ]
-
     launch()
-    with common_folder("synthesize", work_key(params, inputs, device(), precision())) as work:
+    compiled = is_compiled(plan, synth)
+    common = work_key(params, inputs, device(), precision(), compiled)
+    key = work_key(params, [PLAN / "plan.csv", SUBSAMPLE], common)
+
+    with common_folder("synthesize", key) as work:
         seed_everything(0)
-        (work / "result").mkdir(exist_ok=True)
-        manifest = make_images(params, plan, table, classes, strategy, work)
+        rows = plan.assign(label=plan["target_label"])
+        shards = Shards(work, rows, Store("synthesize"), partial(stored_name, common, plan))
+
+        mine = share_batches(plan, shards, synth)
+        if mine:
+            make_images(params, shards, mine, table, classes, strategy, compiled)
+        processes().wait_for_everyone()
 
         if processes().is_main_process:
-            write_csv(work / "result" / "manifest.csv", manifest)
+            write_csv(work / "result" / "manifest.csv", shards.finish())
             publish(work / "result", SYNTHESIZE)
+            shards.store.trim()
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from stages.finetune import Batch, Learner, batch_parts, diffusion_loss
 from stages.shared.classifier.training import new_state, train_step
 from stages.shared.diffusion.base_model import check_resolution, encode_moments, load_base
 from stages.shared.diffusion.text import encode_prompts, tokenize
-from stages.shared.diffusion.translation import decode, denoise, draw_noise
+from stages.shared.diffusion.translation import decode, denoise, draw_noise, to_images
 from stages.shared.manifests import read_classes, write_classes
 from stages.shared.params import pick
 from stages.shared.pretrained.clip import image_features, load_clip
@@ -100,7 +100,7 @@ def time_synthesis(tree: Tree, _counts: Counts, table: Table) -> dict[str, Any]:
 
     @torch.inference_mode()
     def make_png(size: int) -> None:
-        for image in decode(pipeline, noise(pipeline, size, synth.resolution)):
+        for image in to_images(decode(pipeline, noise(pipeline, size, synth.resolution)))():
             encode_png(image)
 
     return {
@@ -111,7 +111,8 @@ def time_synthesis(tree: Tree, _counts: Counts, table: Table) -> dict[str, Any]:
 
 
 def noise(pipeline: Any, size: int, resolution: int) -> Tensor:
-    return draw_noise(pipeline, resolution, [torch.Generator() for _ in range(size)])
+    generators = [torch.Generator() for _ in range(size)]
+    return draw_noise(pipeline, resolution, generators, pipeline.unet.dtype).to(pipeline.device)
 
 
 def time_finetuning(tree: Tree, counts: Counts, table: Table) -> dict[str, Any]:

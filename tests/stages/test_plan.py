@@ -15,7 +15,9 @@ ROWS = pd.DataFrame({"key": [f"{k:08d}" for k in range(10)], "label": [0] * 6 + 
 
 def plan(**changes) -> pd.DataFrame:
     """The plan of ROWS; what is no part of the method's choice changes the parameters."""
-    choice = Choice(changes.pop("mode", "mix"), [0.5, 0.7, 0.9], changes.pop("nearest", None))
+    mode = changes.pop("mode", "mix")
+    strengths = changes.pop("strengths", [0.5, 0.7, 0.9])
+    choice = Choice(mode, strengths, changes.pop("nearest", None))
     return make_plan(ROWS, 3, choice, params(**changes))
 
 
@@ -86,6 +88,28 @@ def test_every_image_has_its_own_seed_and_a_key():
     made = plan()
     assert made["seed"].is_unique
     assert made["key"].is_unique
+
+
+def test_halves_of_an_image_are_rounded_up():
+    assert target_sizes(np.array([1, 3, 5]), 0.5, reverse=False).tolist() == [1, 2, 3]
+
+
+@pytest.mark.parametrize("mode", ["mix", "aug", "gen"])
+@pytest.mark.parametrize(("smaller", "larger"), [(5, 10), (0.3, 0.5), (2.5, 2.6)])
+def test_the_plan_of_a_smaller_multiplier_is_the_beginning_of_a_larger_ones(mode, smaller, larger):
+    few = plan(mode=mode, multiplier=smaller)
+    many = plan(mode=mode, multiplier=larger)
+
+    assert len(few) < len(many)
+    pd.testing.assert_frame_equal(few, many.iloc[: len(few)])
+
+
+def test_other_strengths_leave_sources_and_seeds_as_they_are():
+    mixed = plan()
+    single = plan(strengths=[0.7])
+
+    pd.testing.assert_frame_equal(mixed.drop(columns="strength"), single.drop(columns="strength"))
+    assert set(single["strength"]) == {0.7}
 
 
 def test_mix_needs_two_classes():

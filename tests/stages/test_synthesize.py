@@ -4,6 +4,7 @@ Its batches, shards, backgrounds and checks do as they say.
 """
 
 import io
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -20,12 +21,14 @@ from stages.shared.diffusion.translation import References, buckets, load_transl
 from stages.shared.files import write_csv
 from stages.shared.pretrained.reference import Pretrained
 from stages.shared.running import forks
+from stages.shared.running.shards import Shards
+from stages.shared.running.store import Store
 from stages.shared.schemas.synthesize import Params, Synth, check_mode
 from stages.shared.tables import Table, locate_rows
 from stages.synthesize import keep_background, synthesize
 from tests.conftest import PIPELINE
 
-SYNTH = Synth(steps=10, guidance_scale=2.5, resolution=32, batch=32, keep_background=False)
+SYNTH = Synth(steps=10, guidance_scale=2.5, resolution=32, batch=4, keep_background=False)
 PROMPTS = ["a photo of a bird on water", "a photo of a bird with red crown", "a photo of land"]
 
 
@@ -120,58 +123,111 @@ def test_every_batch_is_yielded_once(pipeline, table):
     assert batches == [["00000001", "00000003"], ["00000000", "00000002"], ["00000004"]]
 
 
-def test_a_shards_images_lie_in_the_order_of_its_rows(table, classes, tmp_path, monkeypatch):
-    """Rows whose batches, by strength, come in the opposite order; each is the same made alone."""
-    monkeypatch.chdir(tmp_path)  # where no fine-tuned model lies
-    (tmp_path / "result").mkdir()
-    synth = SYNTH.model_copy(update={"batch": 1})
+@pytest.fixture
+def open_shards(tmp_path, monkeypatch):
+    """Opens the shards of a plan, in a folder where no fine-tuned model lies, with an own store."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+
+    def open_plan(plan: pd.DataFrame, work: str, stored: str = "0") -> Shards:
+        monkeypatch.setenv("DIFFMIX_STORE", stored)
+        (tmp_path / work).mkdir(exist_ok=True)
+        rows = plan.assign(label=plan["target_label"])
+        name = partial(stage.stored_name, "common", plan)
+        return Shards(tmp_path / work, rows, Store("synthesize"), name)
+
+    return open_plan
+
+
+def make_lacking(shards: Shards, plan, table, classes, synth: Synth = SYNTH) -> pd.DataFrame:
+    """Make what the shards lack; returns their manifest."""
     params = Params(base=Pretrained(id=PIPELINE, revision=None), synth=synth)
+    batches = stage.share_batches(plan, shards, synth)
+    if batches:
+        stage.make_images(params, shards, batches, table, classes, "none")
+
+    return shards.finish()
+
+
+def test_a_shards_images_lie_in_the_order_of_its_rows(open_shards, table, classes, tmp_path):
+    """Rows whose batches, by strength, come in the opposite order; each is the same made alone."""
     plan = plan_of(["00000000", "00000003", "00000005"], [0.9, 0.7, 0.5])
 
-    manifest = stage.make_images(params, plan, table, classes, "none", tmp_path)
-    made = Table(tmp_path / "result", manifest)
-    pipeline, text = load_translator(params.base, classes, "none", 32)
+    manifest = make_lacking(open_shards(plan, "work"), plan, table, classes)
+    made = Table(tmp_path / "work/result", manifest)
+    pipeline, text = load_translator(Pretrained(id=PIPELINE, revision=None), classes, "none", 32)
 
     assert list(manifest["key"]) == list(plan["key"])
     for row in range(3):
-        alone = make_all(pipeline, table, text, None, plan.iloc[[row]], synth)
+        alone = make_all(pipeline, table, text, None, plan.iloc[[row]], SYNTH)
         assert np.array_equal(decode(made.read(row)), alone[0])
 
 
-@pytest.fixture
-def asked(monkeypatch, tmp_path) -> list[int]:
-    """How many images were asked for, by call; shards have two rows, and there is no model."""
-    (tmp_path / "result").mkdir()
-    calls: list[int] = []
+def test_an_image_has_the_same_bits_in_whatever_company_and_place(pipeline, table):
+    """What the store of single images rests on; batches of four, the last of them filled up."""
+    plan = plan_of([f"{row % 6:08d}" for row in range(10)], [0.7] * 10)
+    text = encode_prompts(pipeline, PROMPTS)
+    ours = make_all(pipeline, table, text, None, plan, SYNTH)
 
-    def make(pipeline, references, text, words, synth, batches):
-        calls.append(sum(len(batch) for batch in batches))
-        for batch in batches:
-            yield dict.fromkeys(batch["key"], b"\x89P")
+    order = np.random.default_rng(0).permutation(10)
+    shuffled = make_all(pipeline, table, text, None, plan.iloc[order], SYNTH)
+    assert np.array_equal(shuffled, ours[order])
 
-    monkeypatch.setattr(stage, "load_translator", lambda *_: (None, None))
-    monkeypatch.setattr(stage, "synthesize", make)
-    monkeypatch.setattr(stage, "SHARD_ROWS", 2)
+
+def test_a_larger_plan_takes_the_images_of_a_smaller_one_from_the_store(
+    open_shards, table, classes, tmp_path, monkeypatch
+):
+    large = plan_of([f"{row % 6:08d}" for row in range(9)], [0.5, 0.7, 0.9] * 3)
+    small = large.head(4)
+    make_lacking(open_shards(small, "small", "1"), small, table, classes)
+    made: list[str] = []
+    add = Shards.add
+
+    def noted(self, numbers, images):
+        made.extend(self.keys[list(numbers)])
+        add(self, numbers, images)
+
+    monkeypatch.setattr(Shards, "add", noted)
     monkeypatch.setattr(forks, "cores", lambda: 1)
-    return calls
+    again = make_lacking(open_shards(large, "large", "1"), large, table, classes)
+    assert sorted(made) == list(large["key"][4:])
+
+    fresh = make_lacking(open_shards(large, "fresh", "0"), large, table, classes)
+    assert again.equals(fresh)
+    for shard in fresh["shard"].unique():
+        one, other = (tmp_path / work / "result" / shard for work in ("large", "fresh"))
+        assert one.read_bytes() == other.read_bytes()
 
 
-def test_a_finished_shard_is_not_made_again(asked, table, classes, tmp_path):
-    params = Params(base=Pretrained(id=PIPELINE, revision=None), synth=SYNTH)
-    plan = plan_of([""] * 5, [1.0] * 5)
+def test_without_the_store_a_batch_is_the_plans_own_whatever_is_lacking(open_shards):
+    plan = plan_of([""] * 6, [0.5, 0.7] * 3)
+    shards = open_shards(plan, "work")
+    shards.add([0, 2], [b"", b""])
 
-    def make() -> pd.DataFrame:
-        return stage.make_images(params, plan, table, classes, "none", tmp_path)
+    batches = stage.lacking_batches(plan, shards, 2)
+    assert [list(batch.index) for batch in batches] == [[1, 3], [4], [5]]
 
-    first = make()
-    assert list(first["shard"]) == [f"shard-0000{shard}.tar" for shard in (0, 0, 1, 1, 2)]
-    assert make().equals(first)
-    assert asked == [5, 0]
 
-    # as if it had been published by a run that was killed before it could clear up
-    (tmp_path / "result/shard-00001.tar").unlink()
-    assert make().equals(first)
-    assert asked == [5, 0, 2]
+def test_with_the_store_batches_are_made_of_what_is_lacking(open_shards):
+    plan = plan_of([""] * 6, [0.5, 0.7] * 3)
+    shards = open_shards(plan, "work", "1")
+    shards.add([0], [b""])
+
+    batches = stage.lacking_batches(plan, shards, 2)
+    assert [list(batch.index) for batch in batches] == [[1, 3], [2, 4], [5]]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"source_key": "00000001"}, {"target_label": 2}, {"strength": 0.7}, {"seed": 7}],
+)
+def test_another_image_has_another_name_in_the_store(change):
+    plan = plan_of(["00000000"], [0.5])
+    other = plan.assign(**change)
+
+    assert stage.stored_name("a", plan, 0) == stage.stored_name("a", plan.assign(key="9"), 0)
+    assert stage.stored_name("a", plan, 0) != stage.stored_name("a", other, 0)
+    assert stage.stored_name("a", plan, 0) != stage.stored_name("b", plan, 0)
 
 
 def test_a_plan_that_names_an_unknown_image_is_refused(tmp_path):
@@ -208,7 +264,7 @@ def test_a_kept_background_is_the_resized_references_to_the_byte(
 
     resized = [table.image(row).resize((48, 48), Image.Resampling.LANCZOS) for row in (0, 3, 0)]
     references = np.stack([np.asarray(image, int) for image in resized])
-    inside = masks[0]
+    inside = masks[0][:3]  # the fourth fills up the batch
     assert 0 < inside.mean() < 1
     assert np.array_equal(kept[~inside], references[~inside])
     assert np.array_equal(kept[inside], plain[inside])

@@ -1,6 +1,7 @@
 """The text-to-image model: loading it, and what fine-tuning and synthesis both do with it."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -11,6 +12,7 @@ from diffusers import (
     StableDiffusionPipeline,
     StableDiffusionXLPipeline,
 )
+from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from diffusers.utils import logging as diffusers_logging
 from PIL import Image
 from safetensors import SafetensorError
@@ -31,7 +33,8 @@ from stages.shared.pretrained.files import (
     unloadable,
 )
 from stages.shared.pretrained.reference import Pretrained
-from stages.shared.running.runtime import device, precision
+from stages.shared.running.ahead import ahead
+from stages.shared.running.runtime import device, precision, to_device
 from stages.shared.tables import Table
 
 LORA_FILE = "pytorch_lora_weights.safetensors"
@@ -79,7 +82,8 @@ def load_base(base: Pretrained, dtype: torch.dtype | None = None) -> Pipeline:
 
     if family is StableDiffusionXLPipeline:
         fit_into_memory(pipeline)
-    pipeline.unet.to(memory_format=torch.channels_last)
+    for network in (pipeline.unet, pipeline.vae):
+        network.to(memory_format=torch.channels_last)
 
     return pipeline.to(device())
 
@@ -141,10 +145,17 @@ def square(image: Image.Image, resolution: int) -> Image.Image:
     return image.resize((resolution, resolution), Image.Resampling.LANCZOS)
 
 
-def to_pixels(images: list[Image.Image], resolution: int) -> Tensor:
-    """Square-resized images in [-1, 1], float32 (n, 3, resolution, resolution)."""
-    batch = np.stack([np.asarray(square(image, resolution), np.float32) for image in images]) / 255
-    return torch.from_numpy(2 * batch - 1).permute(0, 3, 1, 2)
+def to_bytes(images: list[Image.Image], resolution: int) -> Tensor:
+    """Square-resized images as bytes, (n, 3, resolution, resolution)."""
+    batch = np.stack([np.asarray(square(image, resolution)) for image in images])
+    return torch.from_numpy(batch).permute(0, 3, 1, 2)
+
+
+@torch.inference_mode()
+def encode_pixels(pipeline: Pipeline, pixels: Tensor) -> DiagonalGaussianDistribution:
+    """The posterior of the images' latents (n, c, h, w), unscaled; pixels: bytes (n, 3, h, w)."""
+    values = 2 * (to_device(pixels, pipeline.device).float() / 255) - 1
+    return pipeline.vae.encode(values.to(pipeline.vae.dtype)).latent_dist
 
 
 @torch.inference_mode()
@@ -158,19 +169,22 @@ def encode_moments(
 ) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of the images' latents, each (n, c, h, w), unscaled, on the CPU.
 
-    No more than `batch` images are in memory at once; `mirror` flips them.
+    No more than `batch` images are on the device at once; `mirror` flips them.
     """
+    parts = [rows[first : first + batch] for first in range(0, len(rows), batch)]
     means = []
     deviations = []
 
-    for first in tqdm(range(0, len(rows), batch), desc="encode", disable=len(rows) < 1000):
-        pixels = to_pixels([table.image(row) for row in rows[first : first + batch]], resolution)
-        if mirror:
-            pixels = pixels.flip(-1)
+    def read(part: Sequence[int]) -> Tensor:
+        pixels = to_bytes([table.image(row) for row in part], resolution)
+        return pixels.flip(-1) if mirror else pixels
 
-        latents = pipeline.vae.encode(pixels.to(pipeline.device, pipeline.vae.dtype)).latent_dist
-        means.append(latents.mean.cpu())
-        deviations.append(latents.std.cpu())
+    with ThreadPoolExecutor() as pool:
+        loaded = ahead(pool, read, parts)
+        for _, pixels in tqdm(loaded, desc="encode", total=len(parts), disable=len(rows) < 1000):
+            latents = encode_pixels(pipeline, pixels)
+            means.append(latents.mean.cpu())
+            deviations.append(latents.std.cpu())
 
     return torch.cat(means), torch.cat(deviations)
 

@@ -4,9 +4,10 @@ For equal seeds the images agree with those of diffusers' own image-to-image and
 pipelines, one image at a time.
 """
 
-from collections.abc import Iterator
-from functools import lru_cache
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 import torch
@@ -16,10 +17,11 @@ from torch import Tensor
 from stages.shared.diffusion.base_model import (
     Pipeline,
     check_resolution,
-    encode_moments,
+    encode_pixels,
     load_base,
     load_finetuned,
     square,
+    to_bytes,
 )
 from stages.shared.diffusion.sampling import Sampling, reverse_steps
 from stages.shared.diffusion.text import Text, encode_prompts, predict
@@ -29,16 +31,24 @@ from stages.shared.methods import Strategy
 from stages.shared.paths import FINETUNE, SUBSAMPLE
 from stages.shared.pretrained.reference import Pretrained
 from stages.shared.prompts import class_prompts
+from stages.shared.running.runtime import to_device, to_host
 from stages.shared.tables import Table
 
 PLAN_COLUMNS = ["key", "source_key", "source_label", "target_label", "strength", "seed"]
-KEPT_GROUPS = 512  # of encoded references; of 32 images at 512 pixels, 1 GiB in half precision
+
+
+class Start(NamedTuple):
+    """What a batch of translations starts from, read and drawn on the CPU."""
+
+    pixels: Tensor | None  # the references, bytes (n, 3, side, side); None: from noise alone
+    spread: Tensor | None  # what draws their latents from their posteriors, (n, c, h, w)
+    noise: Tensor  # (n, c, h, w)
 
 
 class References:
-    """The training images that a plan refers to, each encoded once.
+    """The training images that a plan refers to.
 
-    They are encoded when they are first needed, in groups that are the same whoever needs them.
+    Each batch encodes its own: this is a small part of its work, and needs no memory.
     """
 
     def __init__(self, pipeline: Pipeline, table: Table, sampling: Sampling):
@@ -46,30 +56,37 @@ class References:
         self.table = table
         self.sampling = sampling
         self.rows = {key: row for row, key in enumerate(table.rows["key"])}
-        self._group = lru_cache(KEPT_GROUPS)(self._encode)
 
-    def latents(self, keys: pd.Series, generators: list[torch.Generator]) -> Tensor:
-        """A sample of each image's posterior, drawn with the image's own generator, unscaled."""
-        sampled = []
+    def start(self, rows: pd.DataFrame) -> Start:
+        """What a batch of the plan starts from, each image by its own seed.
 
-        for key, generator in zip(keys, generators, strict=True):
-            group, place = divmod(self.rows[key], self.sampling.batch)
-            means, deviations = self._group(group)
-            mean = means[place : place + 1]
-            noise = torch.randn(mean.shape, generator=generator, dtype=mean.dtype)
-            sampled.append(mean + deviations[place : place + 1] * noise)
+        Needs no device, so that a thread can do it ahead. What is random is drawn on the CPU, and
+        so is the same on every device.
+        """
+        side = self.sampling.resolution
+        generators = [torch.Generator().manual_seed(int(seed)) for seed in rows["seed"]]
+        draw = partial(draw_noise, self.pipeline, side, generators)
 
-        return torch.cat(sampled)
+        if (rows["source_key"] == "").all():
+            return Start(None, None, draw(self.pipeline.unet.dtype))
 
-    def _encode(self, group: int) -> tuple[Tensor, Tensor]:
-        size = self.sampling.batch
-        rows = range(group * size, min((group + 1) * size, len(self.table)))
-        return encode_moments(self.pipeline, self.table, rows, self.sampling.resolution, size)
+        pixels = to_bytes(self.images(rows["source_key"]), side)
+        spread = draw(self.pipeline.vae.dtype)
+        return Start(pixels, spread, draw(self.pipeline.unet.dtype))
 
     def images(self, keys: pd.Series) -> list[Image.Image]:
-        """The images themselves, resized as they were for encoding."""
+        """The images themselves, resized as they are for encoding."""
         side = self.sampling.resolution
         return [square(self.table.image(self.rows[key]), side) for key in keys]
+
+
+def draw_noise(
+    pipeline: Pipeline, resolution: int, generators: list[torch.Generator], dtype: torch.dtype
+) -> Tensor:
+    """Latents of noise (n, c, h, w), each image's from its own generator, on the CPU."""
+    side = resolution // pipeline.vae_scale_factor
+    shape = (1, pipeline.unet.config.in_channels, side, side)
+    return torch.cat([torch.randn(shape, generator=each, dtype=dtype) for each in generators])
 
 
 def load_translator(
@@ -89,46 +106,51 @@ def load_translator(
     return pipeline, encode_prompts(pipeline, class_prompts(classes, strategy))
 
 
-@torch.inference_mode()
 def translate(
+    pipeline: Pipeline, start: Start, text: Text, strength: float, sampling: Sampling
+) -> Tensor:
+    """Noise the references to `strength` and denoise them under their prompts (SDEdit, Eq. 2).
+
+    text: the images' prompts and, last, the empty one. At least one reverse step is taken, also
+    where int(T * s) is 0. Returns bytes (n, side, side, 3) on the device, which may still compute.
+    """
+    references = encode_references(pipeline, start)
+    return translate_latents(pipeline, references, start.noise, text, strength, sampling)
+
+
+@torch.inference_mode()
+def encode_references(pipeline: Pipeline, start: Start) -> Tensor | None:
+    """A sample of each reference's posterior, unscaled; None where there is none."""
+    if start.pixels is None or start.spread is None:
+        return None
+
+    latents = encode_pixels(pipeline, start.pixels)
+    return latents.mean + latents.std * to_device(start.spread, pipeline.device)
+
+
+@torch.inference_mode()
+def translate_latents(
     pipeline: Pipeline,
     references: Tensor | None,
+    noise: Tensor,
     text: Text,
     strength: float,
     sampling: Sampling,
-    generators: list[torch.Generator],
-) -> list[Image.Image]:
-    """Noise the references to `strength` and denoise them under their prompts (SDEdit, Eq. 2).
-
-    references: unscaled latents (n, c, h, w), or None to start from noise alone.
-    text: the images' prompts and, last, the empty one.
-    At least one reverse step is taken, also where int(T * s) is 0.
-    """
+) -> Tensor:
+    """`translate` from latents (n, c, h, w), or None to start from noise alone."""
     scheduler = pipeline.scheduler
     scheduler.set_timesteps(sampling.steps, device=pipeline.device)
     first = 0 if references is None else sampling.steps - reverse_steps(sampling.steps, strength)
     scheduler.set_begin_index(first)
     times = scheduler.timesteps[first:]
 
-    noise = draw_noise(pipeline, sampling.resolution, generators)
-    latents = start(pipeline, references, noise, times)
+    latents = add_noise(pipeline, references, to_device(noise, pipeline.device), times)
     return decode(pipeline, denoise(pipeline, latents, times, text, sampling.guidance_scale))
 
 
-def draw_noise(pipeline: Pipeline, resolution: int, generators: list[torch.Generator]) -> Tensor:
-    """Latents of noise (n, c, h, w), each image's from its own generator.
-
-    They are drawn on the CPU, so that they are the same on every device.
-    """
-    dtype = pipeline.unet.dtype
-    side = resolution // pipeline.vae_scale_factor
-    shape = (1, pipeline.unet.config.in_channels, side, side)
-    noises = [torch.randn(shape, generator=generator, dtype=dtype) for generator in generators]
-
-    return torch.cat(noises).to(pipeline.device)
-
-
-def start(pipeline: Pipeline, references: Tensor | None, noise: Tensor, times: Tensor) -> Tensor:
+def add_noise(
+    pipeline: Pipeline, references: Tensor | None, noise: Tensor, times: Tensor
+) -> Tensor:
     """The latents to start from: the references', scaled, as noisy as at the first of the times.
 
     Without references they are noise alone.
@@ -167,28 +189,33 @@ def denoise(
     return latents
 
 
-def decode(pipeline: Pipeline, latents: Tensor) -> list[Image.Image]:
-    """The images that the autoencoder makes of scaled latents."""
+def decode(pipeline: Pipeline, latents: Tensor) -> Tensor:
+    """The images that the autoencoder makes of scaled latents, bytes (n, side, side, 3)."""
     unscaled = (latents / pipeline.vae.config.scaling_factor).to(pipeline.vae.dtype)
     decoded = pipeline.vae.decode(unscaled).sample
-    return pipeline.image_processor.postprocess(decoded, output_type="pil")
+
+    # as diffusers' image processor does, but on the device: a byte is copied, not a float
+    pixels = (decoded * 0.5 + 0.5).clamp(0, 1).permute(0, 2, 3, 1)
+    return (pixels.float() * 255).round().to(torch.uint8)
 
 
 def translate_rows(
-    pipeline: Pipeline, references: References, text: Text, rows: pd.DataFrame, sampling: Sampling
-) -> list[Image.Image]:
-    """The images of rows of one strength, each from its own seed.
-
-    `text` is what `encode_prompts` returns for all classes.
-    """
-    generators = [torch.Generator().manual_seed(int(seed)) for seed in rows["seed"]]
-    strength = float(rows["strength"].iloc[0])
-
-    generated = (rows["source_key"] == "").all()
-    latents = None if generated else references.latents(rows["source_key"], generators)
+    pipeline: Pipeline, text: Text, rows: pd.DataFrame, sampling: Sampling, start: Start
+) -> Tensor:
+    """`translate` for a plan's rows of one strength; `text` is all classes' and the empty one."""
     prompts = text.rows([*rows["target_label"], -1])
+    return translate(pipeline, start, prompts, float(rows["strength"].iloc[0]), sampling)
 
-    return translate(pipeline, latents, prompts, strength, sampling, generators)
+
+def to_images(pixels: Tensor) -> Callable[[], list[Image.Image]]:
+    """Start to copy bytes (n, side, side, 3) from the device; the call waits for them."""
+    host, wait = to_host(pixels)
+
+    def images() -> list[Image.Image]:
+        wait()
+        return [Image.fromarray(each) for each in host.numpy()]
+
+    return images
 
 
 def buckets(rows: pd.DataFrame, size: int) -> Iterator[pd.DataFrame]:
@@ -196,6 +223,15 @@ def buckets(rows: pd.DataFrame, size: int) -> Iterator[pd.DataFrame]:
     for _, bucket in rows.groupby("strength", sort=True):
         for first in range(0, len(bucket), size):
             yield bucket.iloc[first : first + size]
+
+
+def fill(batch: pd.DataFrame, size: int) -> pd.DataFrame:
+    """The batch, its last row repeated until it is whole.
+
+    So an image's bits depend on the size of batches alone, not on how many images there are; and a
+    compiled UNet meets one shape.
+    """
+    return batch.iloc[[*range(len(batch)), *[len(batch) - 1] * (size - len(batch))]]
 
 
 def read_plan(path: Path, sources: pd.DataFrame) -> pd.DataFrame:

@@ -1,6 +1,7 @@
 """CLIP: loading it, and the unit vectors that it makes of images and captions."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import torch
 from safetensors import SafetensorError
@@ -10,8 +11,9 @@ from transformers import CLIPModel, CLIPProcessor
 
 from stages.shared.pretrained.files import CLIP, find_folder, unloadable
 from stages.shared.pretrained.reference import Pretrained
+from stages.shared.running.ahead import ahead
 from stages.shared.running.processes import gather, share
-from stages.shared.running.runtime import BATCH, device, precision
+from stages.shared.running.runtime import BATCH, cores, device, precision, to_device
 from stages.shared.tables import Table
 
 
@@ -39,15 +41,23 @@ def image_features(table: Table, model: CLIPModel, processor: CLIPProcessor) -> 
 
     Several processes share the batches.
     """
+    firsts = share(range(0, len(table), BATCH))
     # first an empty part, so that an empty table has features of the same width
     parts = {-1: torch.empty(0, model.config.projection_dim)}
 
-    for first in tqdm(share(range(0, len(table), BATCH)), desc="CLIP", disable=len(table) < 1000):
+    def read(first: int) -> Tensor:
         images = [table.image(row) for row in range(first, min(first + BATCH, len(table)))]
-        pixels = processor(images=images, return_tensors="pt")["pixel_values"]
-        pooled = model.vision_model(pixel_values=pixels.to(device(), model.dtype)).pooler_output
-        parts[first] = model.visual_projection(pooled).float().cpu()
+        return processor(images=images, return_tensors="pt")["pixel_values"]
 
+    # threads decode and resize, which takes more time than a GPU's forward pass
+    with ThreadPoolExecutor(cores()) as pool:
+        loaded = ahead(pool, read, firsts, count=2 * cores())
+        for first, pixels in tqdm(loaded, "CLIP", len(firsts), disable=len(table) < 1000):
+            values = to_device(pixels, device()).to(model.dtype)
+            pooled = model.vision_model(pixel_values=values).pooler_output
+            parts[first] = model.visual_projection(pooled).float()
+
+    parts = {first: part.cpu() for first, part in parts.items()}
     return torch.nn.functional.normalize(torch.cat(list(gather(parts).values())), dim=1)
 
 

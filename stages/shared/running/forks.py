@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from stages.shared.errors import BadInput
-from stages.shared.running.processes import processes
+from stages.shared.running.processes import deal, processes
 from stages.shared.running.runtime import cores, device, fix_threads
 
 Item = TypeVar("Item")
@@ -109,21 +109,24 @@ def forks() -> bool:
 
 
 def spread(
-    items: Sequence[Item], work: Callable[[Sequence[Item]], Iterator[Value]]
+    items: Sequence[Item],
+    work: Callable[[Sequence[Item]], Iterator[Value]],
+    costs: Sequence[float] | None = None,
 ) -> Iterator[Value]:
     """All that `work` yields for all items, as it comes; `work` is given a part of them.
 
-    Values travel between processes, so they must be what pickle takes. An error in a forked process
-    is raised here; the others are ended.
+    The parts are of about equal cost; without `costs` all items cost the same. Values travel
+    between processes, so they must be what pickle takes. An error in a forked process is raised
+    here; the others are ended.
     """
     count = min(cores(), len(items))
     if count < 2 or not forks():
         return work(items)
-    return _gather([items[first::count] for first in range(count)], work)
+    return _gather(deal(items, costs or [1] * len(items), count), work)
 
 
 def _gather(
-    shares: list[Sequence[Item]], work: Callable[[Sequence[Item]], Iterator[Value]]
+    shares: Sequence[Sequence[Item]], work: Callable[[Sequence[Item]], Iterator[Value]]
 ) -> Iterator[Value]:
     context = multiprocessing.get_context("fork")
     children: dict[Connection, Any] = {}

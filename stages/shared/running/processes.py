@@ -80,6 +80,22 @@ def share(items: Sequence[Item]) -> list[Item]:
     return list(items[state.process_index :: state.num_processes])
 
 
+def deal(items: Sequence[Item], costs: Sequence[float], count: int) -> list[list[Item]]:
+    """The items in `count` parts of about equal cost, each in the items' order.
+
+    An item goes to whoever has least to do: parts differ by no more than one item's cost.
+    """
+    parts: list[list[Item]] = [[] for _ in range(count)]
+    loads = [0.0] * count
+
+    for item, cost in zip(items, costs, strict=True):
+        least = loads.index(min(loads))
+        parts[least].append(item)
+        loads[least] += cost
+
+    return parts
+
+
 def gather(mine: dict[int, Item]) -> dict[int, Item]:
     """All processes' entries, in the order of their keys."""
     found = dict(gather_object(list(mine.items())))

@@ -9,21 +9,23 @@ All are environment variables with automatic defaults:
     DIFFMIX_CHECKPOINT     seconds between checkpoints     60
     DIFFMIX_DETERMINISTIC  0, 1                            1
     DIFFMIX_COMPILE        0, 1                            1 for long work on a GPU, else 0
+    DIFFMIX_STORE          GiB of finished images          4 on a CPU, else 0; see running/store.py
     DIFFMIX_LAUNCHER       what starts several processes   none; see running/processes.py
 
 The default precision of synthesis and CLIP is fp16 on a GPU and fp32 on a CPU. Whatever is trained
 has bf16 on a GPU that has it, else fp32, also where DIFFMIX_PRECISION says fp16. Determinism of 0
 lets a GPU take kernels whose last bits differ from run to run.
 
-Device, precision, determinism and compilation move a result's last bits, and so does the number of processes in
-fine-tuning, whose gradients are summed in another order. The rest do not, nor does the number of
-cores: every process has the same threads, and how many images a forward pass holds is a parameter
-or `BATCH`.
+Device, precision, determinism and compilation move a result's last bits, and so does the number of
+processes in fine-tuning, whose gradients are summed in another order. The rest do not, nor does the
+number of cores: every process has the same threads, and how many images a forward pass holds is a
+parameter or `BATCH`.
 """
 
 import ctypes
 import os
 import sys
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -112,6 +114,15 @@ def compiles(passes: int) -> bool:
     return _count("DIFFMIX_COMPILE", int(automatic)) > 0
 
 
+def store_bytes() -> int:
+    """How much the store of finished images may take.
+
+    None by default on a GPU: there it is not known that an image has the same bits beside others,
+    which is what sharing single images rests on.
+    """
+    return _count("DIFFMIX_STORE", 4 if device().type == "cpu" else 0) << 30
+
+
 def _count(name: str, default: int) -> int:
     text = os.environ.get(name, str(default))
     if not text.isdecimal():
@@ -129,6 +140,18 @@ def to_device(tensor: Tensor, target: torch.device) -> Tensor:
     return tensor.to(target)
 
 
+def to_host(tensor: Tensor) -> tuple[Tensor, Callable[[], object]]:
+    """A copy on the CPU, and what to call before it is read: a GPU may still be at work on it."""
+    if tensor.device.type != "cuda":
+        return tensor.cpu(), lambda: None
+
+    host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+    host.copy_(tensor, non_blocking=True)
+    copied = torch.cuda.Event()
+    copied.record()
+    return host, copied.synchronize
+
+
 def seed_everything(seed: int) -> None:
     """Seed torch, ask it for deterministic kernels, and fix its threads.
 
@@ -142,6 +165,7 @@ def seed_everything(seed: int) -> None:
     on_gpu = device().type == "cuda"
     free = on_gpu and os.environ.get("DIFFMIX_DETERMINISTIC", "1") == "0"
     torch.use_deterministic_algorithms(not free, warn_only=not on_gpu)
+    torch.backends.cudnn.benchmark = free
 
     # nothing reads uninitialised memory, and filling it takes time
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]

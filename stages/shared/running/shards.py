@@ -1,0 +1,141 @@
+"""A table whose images come one by one, from several processes, in any order.
+
+An image is a file until its shard is whole; whoever has made the shard's last image writes it. So
+the work is shared by batches, not by shards, and what was made before an interruption is kept.
+"""
+
+import fcntl
+import os
+import shutil
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from stages.shared.files import write_csv
+from stages.shared.manifests import read_manifest
+from stages.shared.running.store import Store
+from stages.shared.tables import SHARD_ROWS, locate_rows, shard_name, write_shard
+
+
+class Shards:
+    """The shards of the table to be, in a work folder.
+
+    rows: the manifest to be. stored_name: what the store calls a row's image, by the row's number.
+    """
+
+    def __init__(
+        self, work: Path, rows: pd.DataFrame, store: Store, stored_name: Callable[[int], str]
+    ):
+        self.work = work
+        self.rows = rows
+        self.keys = rows["key"].to_numpy()
+        self.store = store
+        self.stored_name = stored_name
+        self.count = -(-len(rows) // SHARD_ROWS)
+
+    def take_stored(self) -> int:
+        """Take what the store has of the images that are lacking; returns how many these are."""
+        taken = 0
+
+        for row in np.flatnonzero(self.lacking()).tolist():
+            path = self._path(row)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            taken += self.store.give(self.stored_name(row), path)
+
+        return taken
+
+    def lacking(self) -> np.ndarray:
+        """Which images nobody has made yet, bool (rows,)."""
+        lacking = np.ones(len(self.rows), bool)
+
+        for shard in range(self.count):
+            rows = self._numbers(shard)
+            made = self._made(shard)
+            if self._is_written(shard):
+                lacking[rows] = False
+            elif made:
+                lacking[rows] = [key not in made for key in self.keys[rows]]
+
+        return lacking
+
+    def add(self, numbers: Iterable[int], images: Iterable[bytes]) -> None:
+        """Keep the encoded images of these rows, and write each shard that has become whole."""
+        touched = set()
+
+        for number, image in zip(numbers, images, strict=True):
+            shard = number // SHARD_ROWS
+            if self._is_written(shard):
+                continue
+
+            path = self._path(number)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            new = path.with_suffix(f".{os.getpid()}")
+            new.write_bytes(image)
+            new.replace(path)  # whole, or not there
+            touched.add(shard)
+
+        for shard in sorted(touched):
+            self._write_if_whole(shard)
+
+    def finish(self) -> pd.DataFrame:
+        """Write the shards whose last image was there before; returns the whole manifest."""
+        for shard in range(self.count):
+            self._write_if_whole(shard)
+
+        names = map(shard_name, range(self.count))
+        return pd.concat([read_manifest(self.work, name=f"{name}.csv") for name in names])
+
+    def _numbers(self, shard: int) -> slice:
+        return slice(shard * SHARD_ROWS, (shard + 1) * SHARD_ROWS)
+
+    def _folder(self, shard: int) -> Path:
+        return self.work / "images" / shard_name(shard)
+
+    def _path(self, number: int) -> Path:
+        return self._folder(number // SHARD_ROWS) / f"{self.keys[number]}.png"
+
+    def _is_written(self, shard: int) -> bool:
+        name = shard_name(shard)
+        return (self.work / f"{name}.csv").exists() and (self.work / "result" / name).exists()
+
+    def _made(self, shard: int) -> set[str]:
+        """The keys of the shard's images that are there."""
+        return {path.stem for path in self._folder(shard).glob("*.png")}
+
+    def _write_if_whole(self, shard: int) -> None:
+        if self._is_written(shard) or len(self._made(shard)) < len(self.keys[self._numbers(shard)]):
+            return
+
+        with (self.work / f"{shard_name(shard)}.lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return  # another process is at it
+
+            if not self._is_written(shard):
+                self._write(shard)
+
+    def _write(self, shard: int) -> None:
+        """Write the shard and its part of the manifest; its images go to the store.
+
+        Both files are renamed when they are complete, so that a run that is killed leaves each
+        whole or absent.
+        """
+        name = shard_name(shard)
+        rows = range(len(self.rows))[self._numbers(shard)]
+        paths = [self._path(row) for row in rows]
+        (self.work / "result").mkdir(exist_ok=True)
+
+        unfinished = self.work / f"{name}.new"
+        extents = write_shard(unfinished, ((path.name, path.read_bytes()) for path in paths))
+        unfinished.replace(self.work / "result" / name)
+
+        write_csv(unfinished, locate_rows(self.rows.iloc[self._numbers(shard)], name, extents))
+        unfinished.replace(self.work / f"{name}.csv")
+
+        if self.store.is_on():
+            for row, path in zip(rows, paths, strict=True):
+                self.store.take(path, self.stored_name(row))
+        shutil.rmtree(self._folder(shard))
