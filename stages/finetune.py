@@ -32,6 +32,7 @@ from stages.shared.diffusion.base_model import (
     load_base,
     token_keys,
 )
+from stages.shared.diffusion.compiling import compile_unet
 from stages.shared.diffusion.text import encode, encoders, predict, tokenize
 from stages.shared.errors import BadInput
 from stages.shared.manifests import read_classes, read_manifest
@@ -45,6 +46,7 @@ from stages.shared.running.inputs import run
 from stages.shared.running.processes import common_folder, launch, processes, share, sum_gradients
 from stages.shared.running.runtime import (
     checkpoint_seconds,
+    compiles,
     device,
     seed_everything,
     to_device,
@@ -357,7 +359,9 @@ def main() -> None:
 
     launch()
     check_share(params.finetune.batch)
-    key = work_key(params, inputs, device(), training_precision(), processes().num_processes)
+    compiled = compiles(params.finetune.steps)
+    settings = (device(), training_precision(), processes().num_processes, compiled)
+    key = work_key(params, inputs, *settings)
     with common_folder("finetune", key) as work:
         losses: list[float] = []
         learner: Learner | None = None
@@ -367,6 +371,8 @@ def main() -> None:
             pipeline = load_base(params.base, training_precision())
             check_resolution(pipeline, params.finetune.resolution, "finetune.resolution")
             learner = Learner(pipeline, classes, strategy, params.finetune)
+            if compiled:
+                compile_unet(pipeline)
             losses = finetune(learner, table, classes, params.seed, work / "checkpoint.pt")
 
         if processes().is_main_process:
