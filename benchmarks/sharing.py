@@ -1,0 +1,74 @@
+"""How long processes that share a synthesis are idle, simulated: by batches, and by whole shards.
+
+    python -m benchmarks.sharing            prints one Markdown table
+
+A plan of 5 or 50 shards, with strengths of 0.5, 0.7 and 0.9 drawn as `plan` draws them, is shared
+as `synthesize` shares it. A batch takes as long as its steps, times a random factor: no two batches
+take equally long on a real machine. A process is idle from its last image on until the last of all
+is there.
+"""
+
+import numpy as np
+import pandas as pd
+
+from stages.shared.diffusion.sampling import Sampling, reverse_steps
+from stages.shared.diffusion.translation import buckets
+from stages.shared.running.processes import deal
+from stages.shared.tables import SHARD_ROWS
+
+SAMPLING = Sampling(steps=25, guidance_scale=7.5, resolution=512, batch=32)
+STRENGTHS = (0.5, 0.7, 0.9)
+SHARDS = (5, 50)
+PROCESSES = (1, 2, 4, 8)
+NOISE = 0.05  # standard deviation of a batch's time, as a share of it
+ROUNDS = 20
+
+
+def draw_batches(shards: int, rng: np.random.Generator) -> list[pd.DataFrame]:
+    """The batches of a plan, in the order in which `synthesize` takes them."""
+    rows = pd.DataFrame({"strength": rng.choice(STRENGTHS, size=shards * SHARD_ROWS)})
+    return sorted(buckets(rows, SAMPLING.batch), key=lambda batch: batch.index[-1])
+
+
+def steps(batch: pd.DataFrame) -> int:
+    return reverse_steps(SAMPLING.steps, float(batch["strength"].iloc[0]))
+
+
+def idle(loads: np.ndarray) -> float:
+    """The share of all processes' time that they wait; loads: seconds of each."""
+    return 1 - float(loads.mean() / loads.max())
+
+
+def by_batches(shards: int, count: int, rng: np.random.Generator) -> float:
+    """Idle share where batches are dealt by their steps."""
+    costs = [steps(batch) for batch in draw_batches(shards, rng)]
+    parts = deal(costs, costs, count)
+
+    noisy = [sum(cost * rng.normal(1, NOISE) for cost in part) for part in parts]
+    return idle(np.array(noisy))
+
+
+def by_shards(shards: int, count: int, rng: np.random.Generator) -> float:
+    """Idle share where each process takes whole shards in turn."""
+    loads = np.zeros(count)
+    for shard in range(shards):
+        costs = [steps(batch) for batch in draw_batches(1, rng)]
+        loads[shard % count] += sum(cost * rng.normal(1, NOISE) for cost in costs)
+
+    return idle(loads)
+
+
+def main() -> None:
+    print("| shards | processes | idle, by batches | idle, by shards |")
+    print("|---|---|---|---|")
+
+    for shards in SHARDS:
+        for count in PROCESSES:
+            rng = np.random.default_rng(0)
+            batches = np.mean([by_batches(shards, count, rng) for _ in range(ROUNDS)])
+            whole = np.mean([by_shards(shards, count, rng) for _ in range(ROUNDS)])
+            print(f"| {shards} | {count} | {100 * batches:.1f} % | {100 * whole:.1f} % |")
+
+
+if __name__ == "__main__":
+    main()
