@@ -240,6 +240,7 @@ def tensors(output: Path) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize(("group", "arm"), ARMS)
 def test_two_processes_share_the_only_trial(world, monkeypatch, group, arm):
+    monkeypatch.setenv("DIFFMIX_DEVICE", "cpu")
     write_params(train=OPTIONS | {"trials": 1, "learning_rate": 0.001})
     output = run_arm(monkeypatch, group, arm)
     rows = pd.read_csv(output / "predictions.csv")
@@ -267,6 +268,7 @@ def test_a_batch_too_small_for_the_processes_stops_before_anything_is_trained(wo
 @pytest.mark.parametrize(("trials", "equal"), [(1, False), (2, True)])
 def test_unfinished_work_is_that_of_as_many_processes(world, monkeypatch, trials, equal):
     """Where they share a trial, their last bits differ from those of one process."""
+    monkeypatch.setenv("DIFFMIX_DEVICE", "cpu")
     write_params(train=OPTIONS | {"trials": trials})
     monkeypatch.setattr("sys.argv", ["train", "real", "baseline"])
 

@@ -25,7 +25,7 @@ def launched(count: int, work: Callable[[], Value]) -> list[Value]:
     def join(ranks: Sequence[int]) -> Iterator[tuple[int, bytes]]:
         rank = str(ranks[0])
         os.environ.update(address, RANK=rank, LOCAL_RANK=rank)
-        os.environ.update(WORLD_SIZE=str(count), LOCAL_WORLD_SIZE=str(count))
+        os.environ.update(WORLD_SIZE=str(count), LOCAL_WORLD_SIZE=str(count), DIFFMIX_DEVICE="cpu")
         PartialState._reset_state()
         processes.cache_clear()
         processes()

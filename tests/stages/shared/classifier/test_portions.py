@@ -80,6 +80,12 @@ def test_a_batch_smaller_than_the_processes_is_refused():
         check_portion(Portion(0, 4), 3)
 
 
+@pytest.fixture(autouse=True)
+def on_the_cpu(monkeypatch) -> None:
+    """Where the launched processes compute, on any machine."""
+    monkeypatch.setenv("DIFFMIX_DEVICE", "cpu")
+
+
 @pytest.fixture
 def data(tmp_path) -> Data:
     """Nine images of class 0 and five of class 1; half of the real ones are replaced."""
