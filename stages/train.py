@@ -31,10 +31,12 @@ from stages.shared.classifier.data import (
     Data,
     Pictures,
     Pool,
+    even_batches,
     real_pool,
     synthetic_pool,
 )
 from stages.shared.classifier.labels import Answers, Labels, clip_labels, hard_labels, soft_labels
+from stages.shared.classifier.portions import WHOLE, Portion, check_portion, own_portion
 from stages.shared.classifier.training import (
     State,
     answer,
@@ -108,14 +110,14 @@ def label_synthetic(params: SyntheticParams, table: Table, real: Table, classes:
     return soft_labels(table.rows, params.synth.gamma, strengths, classes)
 
 
-def load_tests(resize: int, classes: int) -> dict[str, Pictures]:
-    """The splits that have images."""
+def load_tests(resize: int, classes: int, keep: bool | None = None) -> dict[str, Pictures]:
+    """The splits that have images; `keep` is that of `Pictures`."""
     tables = {
         "test": Table(DOWNLOAD / "test", read_manifest(DOWNLOAD / "test", classes=classes)),
         "ood": Table(DOWNLOAD / "ood", read_manifest(DOWNLOAD / "ood", ["group"], classes=classes)),
     }
 
-    return {split: Pictures(table, resize) for split, table in tables.items() if len(table)}
+    return {split: Pictures(table, resize, keep) for split, table in tables.items() if len(table)}
 
 
 def train_teacher(
@@ -127,19 +129,19 @@ def train_teacher(
     return train_trial(state, alone, Data(data.real), seed, checkpoint)
 
 
-def teach(data: Data, teacher: nn.Module, params: Train) -> Data:
+def teach(data: Data, teacher: nn.Module, params: Train, portion: Portion = WHOLE) -> Data:
     """The same data, with the softmax of the teacher's answer as each synthetic image's label.
 
     It is not smoothed: the teacher learned from smoothed labels, and answers so.
     """
     assert data.synthetic is not None, "a teacher labels synthetic images"
     pictures = data.synthetic.pictures
-    answers = answer(teacher, pictures, params).softmax(1)
+    answers = answer(teacher, pictures, params, portion).softmax(1)
     return data._replace(synthetic=Pool(pictures, Answers(answers)))
 
 
 def read_tests(
-    network: nn.Module, trial: int, tests: dict[str, Pictures], params: Train
+    network: nn.Module, trial: int, tests: dict[str, Pictures], params: Train, portion: Portion
 ) -> pd.DataFrame:
     """This trial's part of predictions.csv: the most likely class of each image."""
     parts = []
@@ -148,7 +150,7 @@ def read_tests(
         part = pd.DataFrame(
             {"trial": trial, "split": split, "key": rows["key"], "label": rows["label"]}
         )
-        part["predicted"] = answer(network, pictures, params).argmax(1).numpy()
+        part["predicted"] = answer(network, pictures, params, portion).argmax(1).numpy()
         part["group"] = rows["group"] if split == "ood" else ""
         parts.append(part)
 
@@ -186,45 +188,58 @@ def write_metrics(curves: pd.DataFrame, path: Path) -> None:
     write_json(path, means, indent=2)
 
 
-def train_trials(params: RealParams, data: Data, arm: str, work: Path) -> None:
-    """Train this process's trials; each leaves its last epoch in <work>/trial-<k>.pt."""
-    trials = share(range(params.train.trials))
-    epochs = len(trials) * params.train.epochs * (1 + has_teacher(params))
-    position = processes().process_index
+def train_trials(params: RealParams, data: Data, portion: Portion, arm: str, work: Path) -> None:
+    """Train this process's trials, or its portion of all of them.
 
-    with tqdm(total=epochs, desc=f"train {arm}", unit="epoch", position=position) as bar:
-        for done in spread(trials, partial(train_in_turn, params, data, work)):
+    Each trial leaves its last epoch in <work>/trial-<k>.pt. Raises BadInput, before anything is
+    trained, where a process would have no portion of a batch.
+    """
+    smallest = even_batches(len(data.real.labels), params.train.batch)[-1]
+    check_portion(portion, len(smallest))
+
+    every = range(params.train.trials)
+    trials = share(every) if portion == WHOLE else list(every)
+    epochs = len(trials) * params.train.epochs * (1 + has_teacher(params))
+    place = processes().process_index if portion == WHOLE else 0
+    silent = portion.number > 0
+
+    with tqdm(
+        total=epochs, desc=f"train {arm}", unit="epoch", position=place, disable=silent
+    ) as bar:
+        for done in spread(trials, partial(train_in_turn, params, data, portion, work)):
             bar.update(done)
 
 
 def train_in_turn(
-    params: RealParams, data: Data, work: Path, trials: Sequence[int]
+    params: RealParams, data: Data, portion: Portion, work: Path, trials: Sequence[int]
 ) -> Iterator[int]:
     """Train trials one after the other; yields how many epochs were done since."""
     for trial in trials:
-        yield from train_one(params, data, work, trial)
+        yield from train_one(params, data, portion, work, trial)
 
 
 def has_teacher(params: RealParams) -> bool:
     return isinstance(params, SyntheticParams) and params.arm.labels == "baseline"
 
 
-def train_one(params: RealParams, data: Data, work: Path, trial: int) -> Iterator[int]:
+def train_one(
+    params: RealParams, data: Data, portion: Portion, work: Path, trial: int
+) -> Iterator[int]:
     """Train one trial, with its teacher before it; yields how many epochs were done since."""
     classes = data.real.labels.classes
     seed = params.seed + trial
 
     if has_teacher(params):
         checkpoint = work / f"teacher-{trial}.pt"
-        teacher = open_trial(params, classes, seed, checkpoint)
+        teacher = open_trial(params, classes, seed, checkpoint, portion)
         yield len(teacher["history"])
         for _ in train_teacher(teacher, params, data, seed, checkpoint):
             yield 1
-        data = teach(data, teacher["network"], params.train)
+        data = teach(data, teacher["network"], params.train, portion)
         del teacher  # its optimiser would take memory while the pupil is trained
 
     checkpoint = trial_file(work, trial)
-    state = open_trial(params, classes, seed, checkpoint)
+    state = open_trial(params, classes, seed, checkpoint, portion)
     yield len(state["history"])
     for _ in train_trial(state, params, data, seed, checkpoint):
         yield 1
@@ -234,31 +249,36 @@ def trial_file(work: Path, trial: int) -> Path:
     return work / f"trial-{trial}.pt"
 
 
-def write_result(params: RealParams, classes: int, work: Path, result: Path) -> pd.DataFrame:
-    """Test what all processes have trained, and write the content of data/train/<arm>/.
-
-    Returns the curves.
-    """
-    result.mkdir(exist_ok=True)
-    tests = load_tests(params.train.resize, classes)
-    histories = []
+def predict(params: RealParams, classes: int, portion: Portion, work: Path) -> pd.DataFrame:
+    """Test what all processes have trained; returns the content of predictions.csv."""
+    # processes that share the images have no use for a whole table in memory
+    tests = load_tests(params.train.resize, classes, None if portion == WHOLE else False)
     parts = {}
 
     def answer_tests(trials: Sequence[int]) -> Iterator[tuple[int, pd.DataFrame]]:
         for trial in trials:
             network = load_trial(params, classes, trial_file(work, trial))["network"]
-            yield trial, read_tests(network, trial, tests, params.train)
+            yield trial, read_tests(network, trial, tests, params.train, portion)
 
     for trial, part in spread(range(params.train.trials), answer_tests):
         parts[trial] = part
+
+    return pd.concat([parts[trial] for trial in sorted(parts)])
+
+
+def write_result(
+    params: RealParams, classes: int, predictions: pd.DataFrame, work: Path, result: Path
+) -> pd.DataFrame:
+    """Write the content of data/train/<arm>/; returns the curves."""
+    result.mkdir(exist_ok=True)
+    histories = []
 
     for trial in range(params.train.trials):
         state = load_trial(params, classes, trial_file(work, trial))
         histories.append(state["history"])
         save_file(weights(state["network"]), result / f"trial-{trial}.safetensors")
 
-    predictions = [parts[trial] for trial in sorted(parts)]
-    write_csv(result / "predictions.csv", pd.concat(predictions))
+    write_csv(result / "predictions.csv", predictions)
     return write_curves(histories, result / "curves.csv")
 
 
@@ -292,16 +312,21 @@ def main() -> None:
     params = load_params(group, arm)
 
     launch()
+    portion = own_portion(params.train.trials)
     # CLIP, which may give the labels, has a precision of its own
-    key = work_key(params, inputs(params), device(), precision(), training_precision())
-    with common_folder(f"train/{arm}", key) as work:
+    settings = (device(), precision(), training_precision(), portion.total)
+    with common_folder(f"train/{arm}", work_key(params, inputs(params), *settings)) as work:
         seed_everything(params.seed)
         data = load_data(params)
-        train_trials(params, data, arm, work)
+        train_trials(params, data, portion, arm, work)
         processes().wait_for_everyone()
 
-        if processes().is_main_process:
-            curves = write_result(params, data.real.labels.classes, work, work / "result")
+        classes = data.real.labels.classes
+        first = processes().is_main_process
+        if first or portion != WHOLE:
+            predictions = predict(params, classes, portion, work)
+        if first:
+            curves = write_result(params, classes, predictions, work, work / "result")
             publish(work / "result", TRAIN / arm)
             write_metrics(curves, METRICS / "train" / f"{arm}.json")
 

@@ -1,6 +1,7 @@
 """An arm from its parameters to what is published, on a tiny real network."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from stages.shared.manifests import read_manifest, write_classes
 from stages.shared.params import leaves, pick
 from stages.shared.running import forks
 from tests.conftest import CLIP
+from tests.support.launched import launched
 from tests.support.noise import noise_table
 
 OPTIONS: dict[str, Any] = {
@@ -229,6 +231,58 @@ def test_an_arm_interrupted_anywhere_publishes_the_same_bytes(world, monkeypatch
     assert contents(run_arm(monkeypatch, "synthetic", "taught")) == unbroken
     assert contents(Path("metrics/train")) == metrics
     assert left[0] == saves - 12  # what was saved was not trained again
+
+
+def tensors(output: Path) -> dict[str, torch.Tensor]:
+    """The published weights of trial 0."""
+    return load_file(output / "trial-0.safetensors")
+
+
+@pytest.mark.parametrize(("group", "arm"), ARMS)
+def test_two_processes_share_the_only_trial(world, monkeypatch, group, arm):
+    monkeypatch.setenv("DIFFMIX_DEVICE", "cpu")
+    write_params(train=OPTIONS | {"trials": 1, "learning_rate": 0.001})
+    output = run_arm(monkeypatch, group, arm)
+    rows = pd.read_csv(output / "predictions.csv")
+    alone = [tensors(output), pd.read_csv(output / "curves.csv")]
+    shutil.rmtree(output)
+
+    launched(2, lambda: str(run_arm(monkeypatch, group, arm)))
+
+    torch.testing.assert_close(tensors(output), alone[0], rtol=1e-3, atol=1e-4)
+    pd.testing.assert_frame_equal(pd.read_csv(output / "curves.csv"), alone[1], atol=2e-4)
+    pd.testing.assert_frame_equal(pd.read_csv(output / "predictions.csv"), rows)
+    assert not list(Path(".work").rglob("*.pt"))
+
+
+def test_a_batch_too_small_for_the_processes_stops_before_anything_is_trained(world, monkeypatch):
+    """Ten images in batches of four at most are batches of four, three and three."""
+    write_params(train=OPTIONS | {"trials": 1})
+
+    message = "train.batch: a batch of 3 images cannot be shared by 4 processes"
+    with pytest.raises(BadInput, match=message):
+        launched(4, lambda: str(run_arm(monkeypatch, "real", "baseline")))
+    assert not list(Path(".work").rglob("*.pt"))
+
+
+@pytest.mark.parametrize(("trials", "equal"), [(1, False), (2, True)])
+def test_unfinished_work_is_that_of_as_many_processes(world, monkeypatch, trials, equal):
+    """Where they share a trial, their last bits differ from those of one process."""
+    monkeypatch.setenv("DIFFMIX_DEVICE", "cpu")
+    write_params(train=OPTIONS | {"trials": trials})
+    monkeypatch.setattr("sys.argv", ["train", "real", "baseline"])
+
+    def stop(_stage: str, key: str) -> None:
+        raise LookupError(key)
+
+    def key_of_work() -> str:
+        with pytest.raises(LookupError) as caught:
+            train.main()
+        return str(caught.value)
+
+    monkeypatch.setattr(train, "common_folder", stop)
+    alone = key_of_work()
+    assert [key == alone for key in launched(2, key_of_work)] == [equal, equal]
 
 
 def test_the_published_weights_make_the_published_predictions(world, monkeypatch):

@@ -20,6 +20,7 @@ from tqdm import tqdm
 from stages.shared.classifier.choices import Augmentation
 from stages.shared.classifier.labels import Labels, hard_labels
 from stages.shared.classifier.mixing import inverse_shares
+from stages.shared.classifier.portions import WHOLE, Portion
 from stages.shared.errors import BadInput
 from stages.shared.paths import FILTER, SUBSAMPLE
 from stages.shared.running.runtime import cores
@@ -284,29 +285,49 @@ def even_batches(rows: int, batch: int) -> list[list[int]]:
     return [part.tolist() for part in np.array_split(np.arange(rows), -(-rows // batch))]
 
 
-def batches_of(draws: Draws, batch: int, patches: bool) -> list[list[int]]:
-    """An epoch's batches of positions; where it is to be mixed, patches follow a batch (CMO)."""
+def batches_of(
+    draws: Draws, batch: int, patches: bool, portion: Portion = WHOLE
+) -> list[list[int]]:
+    """An epoch's batches of positions: of each batch, those whose images a process loads."""
     rows = len(draws.real) // 2
     batches = even_batches(rows, batch)
-    if not patches:
+    if not patches and portion == WHOLE:
         return batches
 
-    return [
-        members if seed < 0 else [*members, *(rows + position for position in members)]
-        for members, seed in zip(batches, draws.mix_seed, strict=True)
-    ]
+    loaded = []
+    for members, seed in zip(batches, draws.mix_seed, strict=True):
+        own = members[portion.rows(len(members))]
+        if seed >= 0 and patches:
+            own = [*own, *(rows + position for position in own)]
+        elif seed >= 0:
+            own = [partner(members, portion), *own]
+        loaded.append(own)
+
+    return loaded
+
+
+def partner(members: list[int], portion: Portion) -> int:
+    """What CutMix and Mixup mix a portion's first image with: the one before it in the batch.
+
+    Before the batch's first comes its last.
+    """
+    return members[portion.rows(len(members)).start - 1]
 
 
 class Batches:
-    """The batches of the epochs of `span`, as `Epochs` takes them."""
+    """The batches of the epochs of `span`, or a portion of each, as `Epochs` takes them."""
 
-    def __init__(self, epochs: Epochs, span: range, batch: int, patches: bool):
+    def __init__(
+        self, epochs: Epochs, span: range, batch: int, patches: bool, portion: Portion = WHOLE
+    ):
         self.epochs = epochs
         self.span = span
         self.batch = batch
         self.patches = patches
+        self.portion = portion
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         for epoch in self.span:
-            for batch in batches_of(self.epochs.draws(epoch), self.batch, self.patches):
+            draws = self.epochs.draws(epoch)
+            for batch in batches_of(draws, self.batch, self.patches, self.portion):
                 yield [(epoch, position) for position in batch]

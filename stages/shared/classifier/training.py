@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
+from stages.shared.classifier.choices import Mix
 from stages.shared.classifier.data import (
     Augment,
     Batches,
@@ -24,8 +25,11 @@ from stages.shared.classifier.data import (
 )
 from stages.shared.classifier.mixing import mix_batch, mix_probability
 from stages.shared.classifier.networks import build_network
+from stages.shared.classifier.portions import WHOLE, Portion, check_agreement, join_rows
 from stages.shared.classifier.schedules import cross_entropy, drw_weights, join, rate_factor
+from stages.shared.classifier.together import GradientSums, join_norms
 from stages.shared.running.checkpoint import load_checkpoint, save_checkpoint
+from stages.shared.running.processes import gather
 from stages.shared.running.runtime import (
     checkpoint_seconds,
     device,
@@ -35,16 +39,19 @@ from stages.shared.running.runtime import (
 )
 from stages.shared.schemas.train import RealParams, Train
 
-State = dict[str, Any]  # network, optimizer and history
+State = dict[str, Any]  # network, optimizer and history; portion, and sums of gradients or None
 Batch = TypeVar("Batch")
 
 
-def open_trial(params: RealParams, classes: int, seed: int, checkpoint: Path) -> State:
+def open_trial(
+    params: RealParams, classes: int, seed: int, checkpoint: Path, portion: Portion = WHOLE
+) -> State:
     """A fresh network, optimiser and history, or those that `checkpoint` holds where it exists."""
-    state = new_state(params, classes, seed)
+    state = new_state(params, classes, seed, portion)
     if checkpoint.exists():
         restore_state(state, checkpoint)
 
+    check_agreement(portion, len(state["history"]), checkpoint)
     return state
 
 
@@ -55,14 +62,20 @@ def load_trial(params: RealParams, classes: int, checkpoint: Path) -> State:
     return state
 
 
-def new_state(params: RealParams, classes: int, seed: int) -> State:
-    """A fresh network, its optimiser and no history."""
+def new_state(params: RealParams, classes: int, seed: int, portion: Portion = WHOLE) -> State:
+    """A fresh network, its optimiser and no history.
+
+    portion: what this process computes of each batch, of which all processes then share the steps.
+    """
     seed_everything(seed)
 
     options = params.train
     network = build_network(
         options.architecture, classes, options.resolution, options.pretrained
     ).to(device())
+    if portion != WHOLE:
+        network = join_norms(network)
+
     optimizer = torch.optim.SGD(
         network.parameters(),
         options.learning_rate,
@@ -70,7 +83,14 @@ def new_state(params: RealParams, classes: int, seed: int) -> State:
         weight_decay=options.weight_decay,
     )
 
-    return {"network": network, "optimizer": optimizer, "history": []}
+    sums = None if portion == WHOLE else GradientSums(list(network.parameters()))
+    return {
+        "network": network,
+        "optimizer": optimizer,
+        "history": [],
+        "portion": portion,
+        "sums": sums,
+    }
 
 
 def save_state(state: State, path: Path) -> None:
@@ -94,17 +114,20 @@ def train_trial(
 ) -> Iterator[int]:
     """Train the epochs that `state` lacks; yields each epoch's number (from 0) when it is done.
 
-    When the iterator is exhausted, the last epoch is trained and its state is in `checkpoint`.
+    When the iterator is exhausted, the last epoch is trained and its state is in `checkpoint`. Of
+    processes that share the trial, the first one writes it.
     """
     options = params.train
     span = range(len(state["history"]), options.epochs)
-    course = open_course(params, data, seed, span)
+    course = open_course(params, data, seed, span, state["portion"])
+    leads = state["portion"].number == 0
     saved = time.monotonic()
 
     for epoch in span:
         train_epoch(state, course, epoch, params)
 
-        if time.monotonic() - saved >= checkpoint_seconds() or epoch + 1 == options.epochs:
+        due = time.monotonic() - saved >= checkpoint_seconds() or epoch + 1 == options.epochs
+        if leads and due:
             save_state(state, checkpoint)
             saved = time.monotonic()
 
@@ -112,20 +135,26 @@ def train_trial(
 
 
 class Course(NamedTuple):
-    """What a trial goes through: its epochs, and their batches in order, loaded ahead."""
+    """What a trial goes through: its epochs, and their batches in order, loaded ahead.
+
+    Of each batch a process loads its portion.
+    """
 
     epochs: Epochs
     batches: Iterator[tuple[Tensor, Tensor]]
+    portion: Portion
 
 
-def open_course(params: RealParams, data: Data, seed: int, span: range) -> Course:
+def open_course(
+    params: RealParams, data: Data, seed: int, span: range, portion: Portion = WHOLE
+) -> Course:
     """The epochs of `span`; one loader serves all of them."""
     options = params.train
     augment = Augment(options.augmentation, options.resolution, options.padding)
     epochs = Epochs(data, partial(draw, params, data, seed), augment)
-    batches = Batches(epochs, span, options.batch, params.arm.mix == "cmo")
+    batches = Batches(epochs, span, options.batch, params.arm.mix == "cmo", portion)
 
-    return Course(epochs, iter(make_loader(epochs, batches, options.resolution)))
+    return Course(epochs, iter(make_loader(epochs, batches, options.resolution)), portion)
 
 
 def draw(params: RealParams, data: Data, seed: int, epoch: int) -> Draws:
@@ -144,7 +173,8 @@ def train_epoch(state: State, course: Course, epoch: int, params: RealParams) ->
     options = params.train
     data = course.epochs.data
     draws = course.epochs.draws(epoch)
-    steps = len(draws.mix_seed)
+    sizes = [len(batch) for batch in even_batches(len(data.real.labels), options.batch)]
+    steps = len(sizes)
 
     weights = None
     if params.arm.reweight == "drw":
@@ -156,13 +186,8 @@ def train_epoch(state: State, course: Course, epoch: int, params: RealParams) ->
     sums = torch.zeros(2, device=device())
     rate = 0.0
 
-    for number, mix_seed in enumerate(draws.mix_seed):
-        images, labels = next(course.batches)
-        images = images.to(device(), non_blocking=True).float()
-        labels = labels.to(device(), non_blocking=True)
-        parts = [labels]
-        if mix_seed >= 0:
-            images, parts = mix_batch(images, labels, params.arm.mix, int(mix_seed))
+    for number, (mix_seed, size) in enumerate(zip(draws.mix_seed, sizes, strict=True)):
+        images, parts = take_batch(course, params.arm.mix, int(mix_seed), size)
 
         step = epoch * steps + number
         factor = rate_factor(options.schedule, options.warmup, step, steps, options.epochs)
@@ -172,6 +197,27 @@ def train_epoch(state: State, course: Course, epoch: int, params: RealParams) ->
     rows = len(data.real.labels)
     loss, correct = sums.tolist()
     state["history"].append([epoch, loss / rows, 100 * correct / rows, rate])
+
+
+def take_batch(course: Course, mix: Mix, seed: int, size: int) -> tuple[Tensor, list[Tensor]]:
+    """The course's next batch, of `size` rows, on the device; mixed unless `seed` is -1.
+
+    The images are those of this process's portion; the labels, parts as of `mix_batch`, are those
+    of the whole batch.
+    """
+    images, labels = next(course.batches)
+    images = images.to(device(), non_blocking=True).float()
+    labels = labels.to(device(), non_blocking=True)
+    parts = [labels]
+
+    if seed >= 0:
+        images, parts = mix_batch(images, labels, mix, seed)
+        if course.portion != WHOLE and mix != "cmo":
+            # the first one was only there for the second to be mixed with
+            images = images[1:]
+            parts = [part[1:] for part in parts]
+
+    return images, [join_rows(part, course.portion, size) for part in parts]
 
 
 def whole_batch(batch: Batch) -> Batch:
@@ -197,21 +243,25 @@ def train_step(
 ) -> Tensor:
     """One step down the gradient; the batch's sums of loss and of right answers, (2,).
 
-    labels: parts, as of `mix_batch`.
+    images: this process's portion of the batch. labels: those of the whole batch, parts as of
+    `mix_batch`.
     """
     for group in state["optimizer"].param_groups:
         group["lr"] = rate
 
     with mixed_precision():
         outputs = state["network"](images).float()
+    outputs = join_rows(outputs, state["portion"], len(labels[0]))
 
     loss = cross_entropy(outputs, labels, weights)
     state["optimizer"].zero_grad()
     loss.backward()
+    if state["sums"] is not None:
+        state["sums"].finish()
     state["optimizer"].step()
 
     right = (outputs.argmax(1) == join(labels).argmax(1)).sum()
-    return torch.stack([loss.detach() * len(images), right])
+    return torch.stack([loss.detach() * len(outputs), right])
 
 
 def mixed_precision() -> torch.autocast:
@@ -225,14 +275,27 @@ def mixed_precision() -> torch.autocast:
 
 
 @torch.inference_mode()
-def answer(network: nn.Module, pictures: Pictures, params: Train) -> Tensor:
-    """The network's outputs for the middle of each image, on the CPU, (images, classes)."""
+def answer(
+    network: nn.Module, pictures: Pictures, params: Train, portion: Portion = WHOLE
+) -> Tensor:
+    """The network's outputs for the middle of each image, on the CPU, (images, classes).
+
+    Processes that share a trial share these batches, too; each gets all outputs.
+    """
     network.eval()
     rows = list(range(len(pictures)))
     size = 4 * params.batch
     batches = [rows[first : first + size] for first in rows[::size]]
-    loader = make_loader(Centred(pictures, params.resolution), batches, params.resolution)
-    bar = tqdm(loader, desc="predict", unit="batch", leave=False, disable=len(pictures) <= 1000)
+    numbers = range(len(batches))[portion.number :: portion.total]
+
+    own = [batches[number] for number in numbers]
+    loader = make_loader(Centred(pictures, params.resolution), own, params.resolution)
+    silent = len(pictures) <= 1000 or portion.number > 0
+    bar = tqdm(loader, desc="predict", unit="batch", leave=False, disable=silent)
 
     with mixed_precision():
-        return torch.cat([network(images.to(device())).float().cpu() for images in bar])
+        outputs = [network(images.to(device())).float().cpu() for images in bar]
+
+    if portion != WHOLE:
+        outputs = list(gather(dict(zip(numbers, outputs, strict=True))).values())
+    return torch.cat(outputs)

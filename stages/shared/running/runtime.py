@@ -16,8 +16,9 @@ The default precision of synthesis and CLIP is fp16 on a GPU and fp32 on a CPU. 
 has bf16 on a GPU that has it, else fp32, also where DIFFMIX_PRECISION says fp16. Determinism of 0
 lets a GPU take kernels whose last bits differ from run to run.
 
-Device, precision, determinism and compilation move a result's last bits, and so does the number of
-processes in fine-tuning, whose gradients are summed in another order. The rest do not, nor does the
+Device, precision, determinism and compilation move a result's last bits. So does the number of
+processes where they share a batch, since numbers are added in another order: in fine-tuning, and in
+training a classifier where there are more processes than trials. The rest do not, nor does the
 number of cores: every process has the same threads, and how many images a forward pass holds is a
 parameter or `BATCH`.
 """

@@ -122,6 +122,31 @@ def test_two_processes_fine_tune_as_one_does_with_the_same_batch(project, tmp_pa
 
 
 @pytest.mark.slow
+def test_two_processes_train_one_trial_as_one_does(project, tmp_path):
+    """Each sees half of a batch: batch normalisation and gradients are those of both halves."""
+    command = ("stages.train", "real", "cutmix")
+    changes = {"train.trials": 1, "train.epochs": 3, "train.learning_rate": 0.001}
+    write_params(project, MANY_IMAGES | changes)
+    finish(start(project, *command))
+    alone = tmp_path / "alone"
+    shutil.copytree(project / "data/train/cutmix", alone)
+    finish(start(project, *command, **TWO))
+    write_params(project, MANY_IMAGES)
+
+    together = project / "data/train/cutmix"
+    one, two = (load_file(folder / "trial-0.safetensors") for folder in (alone, together))
+    torch.testing.assert_close(two, one, rtol=1e-3, atol=1e-4)
+    assert any(not torch.equal(two[name], tensor) for name, tensor in one.items())
+
+    curves, predictions = (
+        [pd.read_csv(folder / name) for folder in (alone, together)]
+        for name in ("curves.csv", "predictions.csv")
+    )
+    pd.testing.assert_frame_equal(*curves, atol=2e-4)
+    pd.testing.assert_frame_equal(*predictions)
+
+
+@pytest.mark.slow
 def test_a_batch_too_small_for_the_processes_is_refused(project):
     write_params(project, MANY_IMAGES | {"finetune.batch": 1})
     output = finish(start(project, "stages.finetune", **TWO), status=1)
