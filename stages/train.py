@@ -20,6 +20,7 @@ import argparse
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from safetensors.torch import save_file
@@ -140,21 +141,18 @@ def teach(data: Data, teacher: nn.Module, params: Train, portion: Portion = WHOL
     return data._replace(synthetic=Pool(pictures, Answers(answers)))
 
 
-def read_tests(
-    network: nn.Module, trial: int, tests: dict[str, Pictures], params: Train, portion: Portion
-) -> pd.DataFrame:
-    """This trial's part of predictions.csv: the most likely class of each image."""
-    parts = []
-    for split, pictures in tests.items():
-        rows = pictures.table.rows
-        part = pd.DataFrame(
-            {"trial": trial, "split": split, "key": rows["key"], "label": rows["label"]}
-        )
-        part["predicted"] = answer(network, pictures, params, portion).argmax(1).numpy()
-        part["group"] = rows["group"] if split == "ood" else ""
-        parts.append(part)
-
-    return pd.concat(parts)
+def read_answers(answers: Tensor, trial: int, split: str, rows: pd.DataFrame) -> pd.DataFrame:
+    """A trial's and a split's part of predictions.csv: the most likely class of each image."""
+    return pd.DataFrame(
+        {
+            "trial": trial,
+            "split": split,
+            "key": rows["key"],
+            "label": rows["label"],
+            "predicted": answers.argmax(1).numpy(),
+            "group": rows["group"] if split == "ood" else "",
+        }
+    )
 
 
 def weights(network: nn.Module) -> dict[str, Tensor]:
@@ -253,17 +251,20 @@ def predict(params: RealParams, classes: int, portion: Portion, work: Path) -> p
     """Test what all processes have trained; returns the content of predictions.csv."""
     # processes that share the images have no use for a whole table in memory
     tests = load_tests(params.train.resize, classes, None if portion == WHOLE else False)
+    tasks = [(trial, split) for trial in range(params.train.trials) for split in tests]
+    costs = [len(tests[split]) for _, split in tasks]
     parts = {}
 
-    def answer_tests(trials: Sequence[int]) -> Iterator[tuple[int, pd.DataFrame]]:
-        for trial in trials:
+    def answer_tests(some: Sequence[tuple[int, str]]) -> Iterator[tuple[Any, pd.DataFrame]]:
+        for trial, split in some:
             network = load_trial(params, classes, trial_file(work, trial))["network"]
-            yield trial, read_tests(network, trial, tests, params.train, portion)
+            answers = answer(network, tests[split], params.train, portion)
+            yield (trial, split), read_answers(answers, trial, split, tests[split].table.rows)
 
-    for trial, part in spread(range(params.train.trials), answer_tests):
-        parts[trial] = part
+    for task, part in spread(tasks, answer_tests, costs):
+        parts[task] = part
 
-    return pd.concat([parts[trial] for trial in sorted(parts)])
+    return pd.concat([parts[task] for task in tasks])
 
 
 def write_result(

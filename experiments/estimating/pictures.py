@@ -11,6 +11,7 @@ from experiments.estimating.timing import Rate, time_calls
 from stages.shared.classifier import data
 from stages.shared.classifier.labels import hard_labels
 from stages.shared.classifier.training import make_loader
+from stages.shared.running.runtime import workers
 from stages.shared.schemas.train import Train
 from stages.shared.tables import Table, write_table
 
@@ -46,7 +47,7 @@ def time_loading(table: Table, params: Train, images: int) -> Rate:
     batches = data.Batches(epochs, range(1), params.batch, patches=False)
 
     def load(_rows: int) -> None:
-        for _ in make_loader(epochs, batches, params.resolution):
+        for _ in make_loader(epochs, batches, workers(params.resolution)):
             pass
 
     seconds = time_calls(load, rows) / rows

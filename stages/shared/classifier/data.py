@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms import v2
@@ -23,11 +24,11 @@ from stages.shared.classifier.mixing import inverse_shares
 from stages.shared.classifier.portions import WHOLE, Portion
 from stages.shared.errors import BadInput
 from stages.shared.paths import FILTER, SUBSAMPLE
-from stages.shared.running.runtime import cores
+from stages.shared.running.runtime import cores, device, free_memory, to_device
 from stages.shared.tables import Table
 
 SYNTHETIC_COLUMNS = ["source_label", "target_label", "strength"]
-KEPT = 2 * 2**30  # bytes of decoded pictures of a table
+KEPT = 1 / 8  # of the free memory: an arm has up to four tables
 JITTER = 0.4  # of brightness, contrast and saturation
 
 
@@ -36,7 +37,7 @@ def fits(rows: int, size: int) -> bool:
 
     A small dataset's can; others are decoded in each epoch.
     """
-    return 3 * size**2 * rows <= KEPT
+    return 3 * size**2 * rows <= KEPT * free_memory()
 
 
 class Pictures:
@@ -56,6 +57,17 @@ class Pictures:
 
     def __getitem__(self, row: int) -> Tensor:
         return self._decode(row) if self.kept is None else self.kept[row]
+
+    def bytes_kept(self) -> int:
+        return 0 if self.kept is None else self.kept.nbytes
+
+    def is_moved(self) -> bool:
+        return self.kept is not None and self.kept.device.type != "cpu"
+
+    def move(self) -> None:
+        """Keep the decoded pictures on the device from now on."""
+        assert self.kept is not None
+        self.kept = self.kept.to(device())
 
     def _decode_all(self) -> Tensor:
         """(rows, 3, size, size): one tensor, which workers share as a whole."""
@@ -87,6 +99,24 @@ class Data(NamedTuple):
     real: Pool
     synthetic: Pool | None = None
     p: float = 0.0
+
+    def move(self) -> bool:
+        """Keep all pictures on the GPU, where they are decoded and it has room; whether they are.
+
+        Then the GPU augments, and no process decodes or crops beside it.
+        """
+        pools = [pool for pool in (self.real, self.synthetic) if pool is not None]
+        needed = [pool.pictures.bytes_kept() for pool in pools]
+        if device().type != "cuda" or not all(needed):
+            return False
+
+        moved = all(pool.pictures.is_moved() for pool in pools)
+        if not moved and sum(needed) > KEPT * torch.cuda.mem_get_info(device())[0]:
+            return False
+
+        for pool in pools:
+            pool.pictures.move()
+        return True
 
     def real_classes(self) -> np.ndarray:
         """The class of each real image, (rows,)."""
@@ -168,18 +198,21 @@ class Augment(NamedTuple):
     padding: int
 
 
+def read_seeds(seeds: np.ndarray, places: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Each seed as a number whose digits are the crop's row, its column and whether it is mirrored.
+
+    places: how many rows, and how many columns, a crop can begin at.
+    """
+    return seeds % places, seeds // places % places, seeds // places**2 % 2
+
+
 def crop(pictures: Sequence[Tensor], seeds: np.ndarray, resolution: int, padding: int) -> Tensor:
     """A random crop out of each black-padded picture, half of them mirrored (Sec. 4.2).
 
-    pictures: bytes (3, size, size). Returns (n, 3, resolution, resolution). Each seed is read as
-    a number whose digits are the crop's row, its column and whether it is mirrored.
+    pictures: bytes (3, size, size). Returns (n, 3, resolution, resolution).
     """
     size = pictures[0].shape[-1]
-    places = size + 2 * padding - resolution + 1
-    tops = seeds % places
-    lefts = seeds // places % places
-    mirrored = seeds // places**2 % 2
-
+    tops, lefts, mirrored = read_seeds(seeds, size + 2 * padding - resolution + 1)
     padded = np.zeros((size + 2 * padding, size + 2 * padding, 3), np.uint8)
     inside = padded[padding : padding + size, padding : padding + size]
     crops = np.empty((len(pictures), resolution, resolution, 3), np.uint8)
@@ -192,6 +225,22 @@ def crop(pictures: Sequence[Tensor], seeds: np.ndarray, resolution: int, padding
         crops[row] = part[:, ::-1] if mirrored[row] else part
 
     return torch.from_numpy(crops).permute(0, 3, 1, 2)
+
+
+def crop_stack(pictures: Tensor, seeds: np.ndarray, resolution: int, padding: int) -> Tensor:
+    """`crop` of a tensor (n, 3, size, size), on its device: the same bytes."""
+    places = pictures.shape[-1] + 2 * padding - resolution + 1
+    numbers = torch.from_numpy(np.stack(read_seeds(seeds, places)))
+    tops, lefts, mirrored = to_device(numbers, pictures.device)
+
+    steps = torch.arange(resolution, device=pictures.device)
+    rows = tops[:, None] + steps
+    columns = lefts[:, None] + torch.where(mirrored[:, None] == 1, steps.flip(0), steps)
+
+    padded = F.pad(pictures, [padding] * 4)
+    images = torch.arange(len(pictures), device=pictures.device)[:, None, None, None]
+    colours = torch.arange(3, device=pictures.device)[None, :, None, None]
+    return padded[images, colours, rows[:, None, :, None], columns[:, None, None, :]]
 
 
 def resized_crop(pictures: Sequence[Tensor], seeds: np.ndarray, resolution: int) -> Tensor:
@@ -257,6 +306,8 @@ class Epochs(Dataset[tuple[Tensor, Tensor]]):
 
     def _vary(self, pictures: list[Tensor], seeds: np.ndarray) -> Tensor:
         name, resolution, padding = self.augment
+        if name == "crop" and pictures[0].device.type != "cpu":
+            return crop_stack(torch.stack(pictures), seeds, resolution, padding)
         if name == "crop":
             return crop(pictures, seeds, resolution, padding)
         return resized_crop(pictures, seeds, resolution)

@@ -154,7 +154,8 @@ def open_course(
     epochs = Epochs(data, partial(draw, params, data, seed), augment)
     batches = Batches(epochs, span, options.batch, params.arm.mix == "cmo", portion)
 
-    return Course(epochs, iter(make_loader(epochs, batches, options.resolution)), portion)
+    processes = 0 if augment.name == "crop" and data.move() else workers(options.resolution)
+    return Course(epochs, iter(make_loader(epochs, batches, processes)), portion)
 
 
 def draw(params: RealParams, data: Data, seed: int, epoch: int) -> Draws:
@@ -225,13 +226,14 @@ def whole_batch(batch: Batch) -> Batch:
     return batch
 
 
-def make_loader(dataset: Dataset, batches: Iterable[list[Any]], resolution: int) -> DataLoader:
+def make_loader(dataset: Dataset, batches: Iterable[list[Any]], processes: int) -> DataLoader:
+    """Loads batches of the dataset ahead, in so many processes; in this one, if these are none."""
     return DataLoader(
         dataset,
         batch_sampler=batches,
         collate_fn=whole_batch,
-        num_workers=workers(resolution),
-        pin_memory=device().type == "cuda",
+        num_workers=processes,
+        pin_memory=device().type == "cuda" and processes > 0,
         # DataLoader draws a seed that is not used here; a generator of its own
         # keeps that draw from moving the common one.
         generator=torch.Generator(),
@@ -289,7 +291,10 @@ def answer(
     numbers = range(len(batches))[portion.number :: portion.total]
 
     own = [batches[number] for number in numbers]
-    loader = make_loader(Centred(pictures, params.resolution), own, params.resolution)
+    centred = Centred(pictures, params.resolution)
+    # a GPU's memory cannot be read by processes that were forked
+    count = 0 if pictures.is_moved() else workers(params.resolution)
+    loader = make_loader(centred, own, count)
     silent = len(pictures) <= 1000 or portion.number > 0
     bar = tqdm(loader, desc="predict", unit="batch", leave=False, disable=silent)
 

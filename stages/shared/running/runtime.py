@@ -27,7 +27,10 @@ import ctypes
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 
+import psutil
 import torch
 from torch import Tensor
 
@@ -96,7 +99,24 @@ def workers(resolution: int) -> int:
     None by default for small ones: to decode them costs less than to move them between
     processes.
     """
-    return _count("DIFFMIX_WORKERS", 0 if resolution < 128 else min(8, cores()))
+    own = max(cores() // local_processes(), 1)
+    return _count("DIFFMIX_WORKERS", 0 if resolution < 128 else min(16, own))
+
+
+def local_processes() -> int:
+    """How many processes a launcher has started on this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
+def free_memory() -> int:
+    """Bytes that this process may take: its part of what the machine, or the container, has."""
+    free = psutil.virtual_memory().available
+
+    with suppress(OSError, ValueError):  # no such limit
+        limit = int(Path("/sys/fs/cgroup/memory.max").read_text())
+        free = min(free, limit - int(Path("/sys/fs/cgroup/memory.current").read_text()))
+
+    return max(free, 0) // local_processes()
 
 
 def cores() -> int:

@@ -20,6 +20,8 @@ from stages.shared.classifier.data import (
     Pictures,
     Pool,
     batches_of,
+    crop,
+    crop_stack,
     draw_epoch,
     even_batches,
     real_pool,
@@ -138,6 +140,21 @@ def test_crops_out_of_the_padded_image_and_flips(pools):
     assert {crops[image.numpy().tobytes()] for image in images} == set(crops.values())
 
 
+@pytest.mark.parametrize(("resolution", "padding"), [(8, 2), (6, 0), (5, 3), (12, 2)])
+def test_a_stack_is_cropped_to_the_same_bytes(pools, resolution, padding):
+    pictures = [pools[0].pictures[row] for row in range(40)]
+    seeds = np.random.default_rng(0).integers(2**62, size=40)
+
+    expected = crop(pictures, seeds, resolution, padding)
+    assert torch.equal(crop_stack(torch.stack(pictures), seeds, resolution, padding), expected)
+
+
+def test_pictures_stay_where_they_are_without_a_gpu(pools):
+    data = Data(*pools, 0.5)
+    assert not data.move()
+    assert not pools[0].pictures.is_moved()
+
+
 @pytest.mark.parametrize("augmentation", ["crop", "resized-crop"])
 def test_the_augmentation_is_its_positions_seeds(pools, augmentation):
     augment = Augment(augmentation, 8, 4)
@@ -177,7 +194,8 @@ def test_what_fits_is_decoded_once_and_all_else_when_asked_for(tmp_path, monkeyp
     write_table(tmp_path, images, pd.DataFrame({"label": [0, 1]}))
 
     kept = Pictures(Table(tmp_path), 130)
-    monkeypatch.setattr(training_data, "KEPT", 2 * 3 * 130**2 - 1)
+    monkeypatch.setattr(training_data, "KEPT", 0.5)
+    monkeypatch.setattr(training_data, "free_memory", lambda: 2 * (2 * 3 * 130**2 - 1))
     read = Pictures(Table(tmp_path), 130)
 
     assert kept.kept is not None

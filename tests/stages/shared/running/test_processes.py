@@ -37,6 +37,19 @@ def test_a_process_alone_has_all_of_it():
     assert processes.gather({3: "c", 1: "a"}) == {1: "a", 3: "c"}
 
 
+def test_items_are_dealt_in_order_to_whoever_has_least_to_do():
+    assert processes.deal("abcdef", [3, 1, 1, 1, 2, 9], 2) == [["a", "e"], ["b", "c", "d", "f"]]
+    assert processes.deal("ab", [1, 1], 3) == [["a"], ["b"], []]
+
+
+def test_what_is_dealt_differs_by_one_item_at_most():
+    costs = np.random.default_rng(0).integers(1, 23, size=300).tolist()
+    loads = [sum(part) for part in processes.deal(costs, costs, 8)]
+
+    assert sum(loads) == sum(costs)
+    assert max(loads) - min(loads) <= max(costs)
+
+
 def test_a_process_alone_leaves_its_gradients_as_they_are():
     parameter = torch.nn.Parameter(torch.tensor([2.0]))
     loss = (parameter**2).sum()
