@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from stages.shared.errors import BadInput
+from stages.shared.files import digest
 from stages.shared.params import lookup
 
 PIPELINE = Path("dvc.yaml")
@@ -39,7 +40,7 @@ def fingerprint(
     leaves = sorted(leaf for leaf in declared if "${" not in leaf)
     values = {leaf: lookup(params, leaf) for leaf in leaves} | {"arms": params["arms"]}
 
-    files = {str(path): digest(root / path) for path in sources(behind, stages, root)}
+    files = {str(path): digest_once(root / path) for path in sources(behind, stages, root)}
     if params["data"]["name"] == "folder":
         files["photos"] = list_photos(root / params["data"]["folder"]["path"])
 
@@ -133,16 +134,15 @@ def list_photos(folder: Path) -> str:
     return hashlib.sha256(json.dumps(sorted(files)).encode()).hexdigest()
 
 
-def digest(path: Path) -> str:
-    """The sha256 of a file's content; the base model's megabytes are read once for all rows."""
+def digest_once(path: Path) -> str:
+    """The file's hash; the base model's megabytes are read once for all rows."""
     status = path.stat()
     return _digest(path, status.st_mtime_ns, status.st_size)
 
 
 @cache
 def _digest(path: Path, _changed: int, _size: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return digest(path)
 
 
 def _sorted(definitions: Stages) -> Stages:

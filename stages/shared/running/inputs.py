@@ -6,7 +6,6 @@ to it ever after. So a stage that DVC runs notes all that dvc.yaml says it depen
 before it publishes. A difference ends it in one line, and DVC records nothing.
 """
 
-import hashlib
 import os
 import re
 import shutil
@@ -19,6 +18,7 @@ import yaml
 
 from stages import LOADED_AT
 from stages.shared.errors import BadInput
+from stages.shared.files import digest
 from stages.shared.params import PATH, lookup, read
 
 PIPELINE = Path("dvc.yaml")
@@ -131,7 +131,7 @@ def note(stage: Stage) -> Inputs:
         left -= file.size
         if left < 0:
             break
-        files[path] = file._replace(content=digest(path))
+        files[path] = file._replace(content=content_of(path))
 
     return Inputs(stage, values_of(stage.leaves), files)
 
@@ -157,7 +157,7 @@ def changes(inputs: Inputs) -> Iterator[str]:
 
 def same_content(path: Path, before: File) -> bool:
     """Whether a file that was touched holds what it held, as far as that is known."""
-    return before.content is not None and digest(path) == before.content
+    return before.content is not None and content_of(path) == before.content
 
 
 def values_of(leaves: list[str]) -> dict[str, Any]:
@@ -193,11 +193,10 @@ def stat_each(paths: list[Path]) -> Iterator[tuple[Path, File]]:
         yield path, File(found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
 
 
-def digest(path: Path) -> str | None:
-    """None where it cannot be read."""
+def content_of(path: Path) -> str | None:
+    """The hash of its content; None where it cannot be read."""
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return digest(path)
     except OSError:
         return None
 

@@ -18,6 +18,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from stages.shared.errors import BadInput
+from stages.shared.files import digest
 from stages.shared.params import Section
 from stages.shared.pretrained.reference import Pretrained
 from stages.shared.running.inputs import check_inputs
@@ -34,14 +35,11 @@ def work_key(params: Section, inputs: list[Path], *settings: object) -> str:
     That is: parameters, inputs (of a folder all files), runtime settings that move a result's last
     bits, the code and the libraries. Raises FileNotFoundError for an input that is not there.
     """
-    digest = hashlib.sha256(json.dumps(params.model_dump(mode="json"), sort_keys=True).encode())
+    parts = [json.dumps(params.model_dump(mode="json"), sort_keys=True)]
+    parts += [f"{path.name} {digest(path)}" for path in [*_list_files(inputs), *_loaded_code()]]
+    parts += [*map(version, LIBRARIES), *map(str, settings)]
 
-    for path in [*_list_files(inputs), *_loaded_code()]:
-        with path.open("rb") as file:
-            digest.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
-
-    digest.update(" ".join([*map(version, LIBRARIES), *map(str, settings)]).encode())
-    return digest.hexdigest()[:16]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
 def _list_files(paths: list[Path]) -> list[Path]:
