@@ -34,7 +34,7 @@ from experiments.claims.schema import (
     target_of,
 )
 from experiments.commands import current_commit
-from experiments.running.fingerprint import DIGITS, Stages, digest
+from experiments.running.fingerprint import DIGITS, Stages
 from experiments.running.plans import fingerprints_of
 from experiments.tables.recipes import Case, Tree
 from stages.shared.measuring import accuracy, bootstrap

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from experiments.commands import git
-from experiments.running.fingerprint import PIPELINE, Stages, digest, sources, written
+from experiments.running.fingerprint import PIPELINE, Stages, digest_once, sources, written
 from stages.shared.errors import BadInput
 from stages.shared.params import PATH
 
@@ -17,7 +17,7 @@ class Workspace:
 
     def _digests(self) -> dict[str, str]:
         files = {*sources(self._stages, self._stages), PATH, PIPELINE}
-        return {str(path): digest(path) for path in sorted(files)}
+        return {str(path): digest_once(path) for path in sorted(files)}
 
     def check_place(self) -> None:
         """Raises BadInput where DVC could not run an experiment: it copies by an ASCII path."""
