@@ -40,6 +40,9 @@ estimate: env  ## Say what a run takes before it is begun: images, hours, memory
 	$(VENV)/bin/python -m experiments.estimate $(if $(PRESET),--preset $(PRESET)) $(if $(BASE),--base $(BASE)) \
 		$(if $(PROCESSES),--processes $(PROCESSES)) $(if $(JSON),--json $(JSON))
 
+bench: env  ## Measure the work on this machine's GPU, ten minutes at most (BUDGET= seconds, TINY=1 on a CPU)
+	$(VENV)/bin/python -m benchmarks.gpu $(if $(BUDGET),--budget $(BUDGET)) $(if $(TINY),--tiny)
+
 $(EXPERIMENTS): env
 	$(VENV)/bin/python -m experiments.run $@
 
@@ -52,4 +55,4 @@ pretrain: env  ## Train the embedded base anew (hours on a CPU)
 clean:  ## Remove the environment, work in progress and fetched archives
 	rm -rf $(VENV) .work
 
-.PHONY: help env repro test test-slow lint gate verify estimate presets pretrain clean $(EXPERIMENTS)
+.PHONY: help env repro test test-slow lint gate verify estimate bench presets pretrain clean $(EXPERIMENTS)
