@@ -14,6 +14,7 @@ PACKAGES = {
     "pandas": "pandas",
     "peft": "peft",
     "PIL": "pillow",
+    "psutil": "psutil",
     "pydantic": "pydantic",
     "ruamel.yaml": "ruamel.yaml",
     "safetensors": "safetensors",

@@ -23,7 +23,7 @@ from benchmarks.gpu.timing import (
     race,
     stock_settings,
 )
-from stages.shared.diffusion.base_model import to_pixels
+from stages.shared.diffusion.base_model import to_bytes
 from stages.shared.diffusion.compiling import compile_unet
 from stages.shared.tables import Table
 
@@ -76,7 +76,7 @@ def run_compiled(bench: Bench) -> Iterator[Row]:
 def load_pixels(bench: Bench, table: Table) -> Tensor:
     """All pictures of the table in [-1, 1], (n, 3, resolution, resolution), on the CPU."""
     images = [table.image(row) for row in range(len(table))]
-    return to_pixels(images, bench.sizes.resolution)
+    return 2 * (to_bytes(images, bench.sizes.resolution).float() / 255) - 1
 
 
 def contend(
