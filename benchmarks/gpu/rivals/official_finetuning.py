@@ -25,7 +25,7 @@ class OfficialLearner:
         """pixels: pictures in [-1, 1], (n, 3, h, w), on the CPU."""
         self.sizes = bench.sizes
         self.pixels = pixels
-        self.pipeline = stock.load_pipeline(bench)
+        self.pipeline = stock.load_pipeline(models.base(bench))
         self.scheduler = DDPMScheduler.from_config(self.pipeline.scheduler.config)
         self.prepare_text(bench)
 

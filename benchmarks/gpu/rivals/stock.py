@@ -11,20 +11,19 @@ import torch
 from diffusers import DPMSolverMultistepScheduler, StableDiffusionImg2ImgPipeline
 from PIL import Image
 
-from benchmarks.gpu import models
-from benchmarks.gpu.bench import Bench
 from benchmarks.gpu.sizes import GUIDANCE
 from stages.shared.diffusion.base_model import LORA_FILE, load_finetuned, square
 from stages.shared.diffusion.text import Text
 from stages.shared.diffusion.translation import buckets
+from stages.shared.pretrained.reference import Pretrained
 from stages.shared.running.runtime import device, precision
 from stages.shared.tables import Table, encode_png
 
 
-def load_pipeline(bench: Bench) -> Any:
+def load_pipeline(base: Pretrained) -> Any:
     """diffusers' image-to-image pipeline with DPM-Solver++, as its own loader gives it."""
     pipeline = StableDiffusionImg2ImgPipeline.from_pretrained(
-        models.base(bench).id,
+        base.id,
         use_safetensors=True,
         dtype=precision(),
         safety_checker=None,
@@ -35,18 +34,21 @@ def load_pipeline(bench: Bench) -> Any:
     return pipeline
 
 
-def load_fused(bench: Bench) -> Any:
+def load_fused(base: Pretrained, finetuned: Path) -> Any:
     """With what was learned; LoRA is fused into the weights."""
-    pipeline = load_pipeline(bench)
-    load_finetuned(pipeline, models.finetuned(bench))
+    pipeline = load_pipeline(base)
+    load_finetuned(pipeline, finetuned)
     return pipeline
 
 
-def load_official(bench: Bench) -> Any:
-    """With LoRA beside the weights, and the classes' tokens in the text encoder's own table."""
-    pipeline = load_pipeline(bench)
-    pipeline.load_lora_weights(models.finetuned(bench), weight_name=LORA_FILE)
-    pipeline.tokenizer.add_tokens(bench.classes()["token"].tolist())
+def load_official(base: Pretrained, finetuned: Path, tokens: list[str]) -> Any:
+    """With LoRA beside the weights, and the classes' tokens in the text encoder's own table.
+
+    The tokens' rows are random: they cost what learned ones do.
+    """
+    pipeline = load_pipeline(base)
+    pipeline.load_lora_weights(finetuned, weight_name=LORA_FILE)
+    pipeline.tokenizer.add_tokens(tokens)
     pipeline.text_encoder.resize_token_embeddings(len(pipeline.tokenizer), mean_resizing=False)
     return pipeline
 

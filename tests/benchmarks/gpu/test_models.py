@@ -12,7 +12,7 @@ from PIL import Image
 from torch import nn
 from transformers import CLIPConfig, CLIPModel
 
-from benchmarks.gpu import ours, requirements
+from benchmarks.gpu import models, ours, requirements
 from benchmarks.gpu.bench import Bench
 from benchmarks.gpu.cases.finetuning import load_pixels
 from benchmarks.gpu.cases.sameness import finetuning_table
@@ -99,13 +99,14 @@ def test_all_ways_to_translate_take_the_same_steps(bench, tmp_path):
     assert passes == [4] * 7
     assert sorted(made) == rows["key"].tolist()
 
-    pipeline = stock.load_fused(bench)
+    pipeline = stock.load_fused(models.base(bench), models.finetuned(bench))
     passes = count_passes(pipeline)
     stock.translate(pipeline, text, table, rows, 2, TINY.steps, tmp_path)
     assert passes == [4] * 7
     assert len(list(tmp_path.glob("*.png"))) == 6
 
-    pipeline = stock.load_official(bench)
+    tokens = bench.classes()["token"].tolist()
+    pipeline = stock.load_official(models.base(bench), models.finetuned(bench), tokens)
     passes = count_passes(pipeline)
     (tmp_path / "official").mkdir()
     stock.translate_officially(pipeline, prompts, table, rows, TINY.steps, tmp_path / "official")
