@@ -157,7 +157,7 @@ def make(
 
         noise = draw_noise(pipeline, sampling.resolution, generators, pipeline.unet.dtype)
 
-        images = translate_latents(pipeline, chosen, noise, prompts, strength, sampling)
+        images = translate_latents(pipeline, chosen, noise, prompts, strength, sampling, generators)
         made.append(images.cpu().numpy())
 
     return np.concatenate(made)
@@ -212,7 +212,7 @@ def main() -> None:
     params = load(Params)
     bias = load(DownloadParams).data.toybirds.bias
     classes = read_classes(DOWNLOAD)
-    pipeline, text = load_translator(params.base, classes, read_strategy(), params.synth.resolution)
+    pipeline, text = load_translator(params.base, classes, read_strategy(), params.synth)
     judge = load_judge(JUDGE)
     score = presence_score(load(FilterParams).clip, classes)
 
