@@ -183,8 +183,10 @@ def tabulate(
             "speed": round(seconds["default"] / seconds[name], 2),
         }
         for measure in ("recognised", "background_kept"):
-            by_strength = frame.groupby("strength")[measure].apply(percent)
-            row[measure] = {f"{strength:g}": value for strength, value in by_strength.items()}
+            row[measure] = {
+                f"{strength:g}": percent(part[measure].to_numpy())
+                for strength, part in frame.groupby("strength")
+            }
             row[f"{measure}_change"] = change(frame[measure], base[measure])
         rows.append(row)
 

@@ -27,8 +27,11 @@ from stages.shared.schemas.synthesize import Params, Synth, check_mode
 from stages.shared.tables import Table, locate_rows
 from stages.synthesize import keep_background, synthesize
 from tests.conftest import PIPELINE
+from tests.support.sampling import PLAIN
 
-SYNTH = Synth(steps=10, guidance_scale=2.5, resolution=32, batch=4, keep_background=False)
+SYNTH = Synth(
+    **PLAIN, steps=10, guidance_scale=2.5, resolution=32, batch=4, keep_background=False
+)
 PROMPTS = ["a photo of a bird on water", "a photo of a bird with red crown", "a photo of land"]
 
 
