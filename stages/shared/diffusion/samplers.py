@@ -37,7 +37,11 @@ SCHEDULERS: dict[Sampler, tuple[Any, dict[str, Any]]] = {
 
 
 def use_sampling(pipeline: Pipeline, sampling: Sampling) -> None:
-    """Let the pipeline sample so from now on, whatever it did before."""
+    """Let the pipeline sample so from now on.
+
+    Another scheduler takes over the configuration of the one before; so a pipeline may change all
+    but its sampler later.
+    """
     scheduler, changes = SCHEDULERS[sampling.sampler]
     pipeline.scheduler = scheduler.from_config(pipeline.scheduler.config, **changes)
     reuse_features(pipeline.unet, sampling.cache_interval)
