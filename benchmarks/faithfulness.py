@@ -26,6 +26,7 @@ from PIL import Image
 from scipy.stats import mannwhitneyu
 from torch import Tensor
 
+from benchmarks.judging import keeps_background, percent
 from stages.datasets.toybirds.drawing import SIZE, Flaw, render
 from stages.datasets.toybirds.species import HABITATS, SPECIES
 from stages.datasets.toybirds.tables import draw, render_species
@@ -35,7 +36,6 @@ from stages.shared.diffusion.sampling import Sampling
 from stages.shared.diffusion.text import Text
 from stages.shared.diffusion.translation import draw_noise, load_translator, translate_latents
 from stages.shared.manifests import read_classes, read_manifest
-from stages.shared.measuring.fidelity import background_error
 from stages.shared.measuring.judge import Judge, load_judge, recognised
 from stages.shared.methods import read_strategy
 from stages.shared.params import load
@@ -52,10 +52,6 @@ SEED = 2
 PER_CLASS = 20
 
 Presence = Callable[[np.ndarray], np.ndarray]  # of images (n, size, size, 3): scores (n,)
-
-
-def percent(hits: np.ndarray) -> float:
-    return round(100 * float(np.mean(hits)), 1)
 
 
 def psnr(images: np.ndarray, others: np.ndarray) -> float:
@@ -157,27 +153,10 @@ def make(
 
         noise = draw_noise(pipeline, sampling.resolution, generators, pipeline.unet.dtype)
 
-        images = translate_latents(pipeline, chosen, noise, prompts, strength, sampling)
+        images = translate_latents(pipeline, chosen, noise, prompts, strength, sampling, generators)
         made.append(images.cpu().numpy())
 
     return np.concatenate(made)
-
-
-def keeps_background(
-    made: np.ndarray, references: np.ndarray, masks: np.ndarray, rng: np.random.Generator
-) -> np.ndarray:
-    """Which images are nearer to their reference than to another one, drawn at random: bool (n,).
-
-    They are compared outside of the mask.
-    """
-    count = len(made)
-    others = references[(np.arange(count) + rng.integers(1, count, size=count)) % count]
-
-    kept = []
-    for image, own, other, mask in zip(made, references, others, masks, strict=True):
-        kept.append(background_error(image, own, mask) < background_error(image, other, mask))
-
-    return np.array(kept)
 
 
 def translations(
@@ -212,7 +191,7 @@ def main() -> None:
     params = load(Params)
     bias = load(DownloadParams).data.toybirds.bias
     classes = read_classes(DOWNLOAD)
-    pipeline, text = load_translator(params.base, classes, read_strategy(), params.synth.resolution)
+    pipeline, text = load_translator(params.base, classes, read_strategy(), params.synth)
     judge = load_judge(JUDGE)
     score = presence_score(load(FilterParams).clip, classes)
 

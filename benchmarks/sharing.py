@@ -11,12 +11,13 @@ is there.
 import numpy as np
 import pandas as pd
 
-from stages.shared.diffusion.sampling import Sampling, reverse_steps
+from stages.shared.diffusion.sampling import reverse_steps
 from stages.shared.diffusion.translation import buckets
 from stages.shared.running.processes import deal
 from stages.shared.tables import SHARD_ROWS
 
-SAMPLING = Sampling(steps=25, guidance_scale=7.5, resolution=512, batch=32)
+STEPS = 25
+BATCH = 32
 STRENGTHS = (0.5, 0.7, 0.9)
 SHARDS = (5, 50)
 PROCESSES = (1, 2, 4, 8)
@@ -27,11 +28,11 @@ ROUNDS = 20
 def draw_batches(shards: int, rng: np.random.Generator) -> list[pd.DataFrame]:
     """The batches of a plan, in the order in which `synthesize` takes them."""
     rows = pd.DataFrame({"strength": rng.choice(STRENGTHS, size=shards * SHARD_ROWS)})
-    return sorted(buckets(rows, SAMPLING.batch), key=lambda batch: batch.index[-1])
+    return sorted(buckets(rows, BATCH), key=lambda batch: batch.index[-1])
 
 
 def steps(batch: pd.DataFrame) -> int:
-    return reverse_steps(SAMPLING.steps, float(batch["strength"].iloc[0]))
+    return reverse_steps(STEPS, float(batch["strength"].iloc[0]))
 
 
 def idle(loads: np.ndarray) -> float:

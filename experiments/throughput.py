@@ -133,7 +133,7 @@ def open_bench() -> Bench:
     params = load(Params)
     classes = read_classes(DOWNLOAD)
     table = Table(DOWNLOAD / "train", read_manifest(SUBSAMPLE))
-    pipeline, text = load_translator(params.base, classes, read_strategy(), params.synth.resolution)
+    pipeline, text = load_translator(params.base, classes, read_strategy(), params.synth)
 
     return Bench(pipeline, text, table, len(classes), params.synth)
 

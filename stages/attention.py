@@ -99,7 +99,7 @@ def make_examples(
 ) -> list[Example]:
     """Translate the rows as `synthesize` does and record the attention; in the rows' order."""
     resolution = params.synth.resolution
-    pipeline, text = load_translator(params.base, classes, strategy, resolution)
+    pipeline, text = load_translator(params.base, classes, strategy, params.synth)
     weights = class_prompt_weights(pipeline.tokenizer, classes, strategy)
     references = References(pipeline, Table(DOWNLOAD / "train"), params.synth)
     masks = read_masks(rows["source_key"], resolution)

@@ -19,8 +19,10 @@ from stages.shared.paths import CHECK, EMBEDDED
 from stages.shared.pretrained.files import (
     CLIP,
     CLIP_INDEX,
+    LORA,
     PIPELINE_INDEX,
     check_files,
+    find_folder,
     pipeline_files,
     read_index,
 )
@@ -98,6 +100,7 @@ def check(tree: dict[str, Any]) -> None:
     check_together(tree)
     check_model("base", pick(finetune.Params, tree).base, PIPELINE_INDEX)
     check_model("clip", pick(filter.Params, tree).clip, CLIP_INDEX)
+    check_lora("synth.lcm_lora", pick(synthesize.Params, tree).synth.lcm_lora.model)
 
 
 def check_known(tree: dict[str, Any]) -> None:
@@ -130,12 +133,29 @@ def check_model(section: str, model: Pretrained, index: str) -> None:
     if os.path.isdir(model.id):  # unlike Path.is_dir, says no to a name that is too long
         content = read_index(section, model, index)
         check_files(section, model.id, CLIP if index == CLIP_INDEX else pipeline_files(content))
-    elif model.id.startswith(f"{EMBEDDED}/"):
+    else:
+        check_commit(section, model)
+
+
+def check_lora(section: str, model: Pretrained | None) -> None:
+    """`check_model` for a LoRA, which has no index."""
+    if model is None:
+        return
+
+    if os.path.isdir(model.id):
+        check_files(section, model.id, LORA)
+    else:
+        check_commit(section, model)
+
+
+def check_commit(section: str, model: Pretrained) -> None:
+    """Raises BadInput for what is no folder and has no commit of the hub."""
+    if model.id.startswith(f"{EMBEDDED}/"):
         raise BadInput(
             f"{PATH}: {section}.id: there is no folder {model.id}; "
             f"get it back with `git checkout {EMBEDDED}`"
         )
-    elif model.revision is None or not COMMIT.fullmatch(model.revision):
+    if model.revision is None or not COMMIT.fullmatch(model.revision):
         raise BadInput(
             f"{PATH}: {section}.id: {quoted(model.id)} is no folder, and a hub id needs as its "
             "revision the 40 hex digits of a commit (a branch or a tag moves); set both"
@@ -149,6 +169,8 @@ def main() -> None:
     # of a hub's model a few kB, once: that it is there shows now, not after hours
     read_index("base", pick(finetune.Params, tree).base, PIPELINE_INDEX)
     read_index("clip", pick(filter.Params, tree).clip, CLIP_INDEX)
+    if lora := pick(synthesize.Params, tree).synth.lcm_lora.model:
+        find_folder("synth.lcm_lora", lora, LORA)  # the whole of it: there is no smaller file
 
     download.find_photos(tree["data"]["folder"]["path"])
     evaluate.check_orphans(evaluate.arm_names(tree["arms"]))

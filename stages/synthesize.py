@@ -24,7 +24,7 @@ from stages.shared.diffusion.attention_maps import (
 )
 from stages.shared.diffusion.base_model import Pipeline
 from stages.shared.diffusion.compiling import compile_unet
-from stages.shared.diffusion.sampling import reverse_steps
+from stages.shared.diffusion.sampling import steps_taken
 from stages.shared.diffusion.text import Text
 from stages.shared.diffusion.translation import (
     References,
@@ -161,7 +161,7 @@ def stored_name(key: str, plan: pd.DataFrame, number: int) -> str:
 
 def cost(batch: pd.DataFrame, synth: Synth) -> int:
     """The steps that its images take; what else they take is less than one."""
-    return reverse_steps(synth.steps, float(batch["strength"].iloc[0]))
+    return steps_taken(synth, float(batch["strength"].iloc[0]))
 
 
 def make_images(
@@ -175,7 +175,7 @@ def make_images(
 ) -> None:
     """Make the batches' images, each into its shard, on all cores of a CPU."""
     synth = params.synth
-    pipeline, text = load_translator(params.base, classes, strategy, synth.resolution)
+    pipeline, text = load_translator(params.base, classes, strategy, synth)
     words = None
     if synth.keep_background:
         words = class_prompt_weights(pipeline.tokenizer, classes, strategy)
@@ -224,6 +224,7 @@ def main() -> None:
         FINETUNE,
         METHOD / "finetune.json",
         *model_folder(params.base),
+        *model_folder(synth.lcm_lora.model),
     ]
     launch()
     compiled = is_compiled(plan, synth)

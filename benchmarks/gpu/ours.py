@@ -28,6 +28,7 @@ from stages.shared.classifier.data import Data, Pictures, Pool
 from stages.shared.classifier.labels import hard_labels
 from stages.shared.classifier.training import new_state, open_course, train_epoch
 from stages.shared.diffusion.base_model import Pipeline, load_base, load_finetuned
+from stages.shared.diffusion.sampling import LcmLora
 from stages.shared.diffusion.text import Text, encode_prompts
 from stages.shared.diffusion.translation import References
 from stages.shared.prompts import class_prompts
@@ -51,8 +52,12 @@ def load_translator(bench: Bench) -> tuple[Pipeline, Text]:
 
 def sampling(bench: Bench, batch: int) -> Synth:
     return Synth(
+        sampler="dpm-solver++",
+        lcm_lora=LcmLora(id=None, revision=None),
         steps=bench.sizes.steps,
         guidance_scale=GUIDANCE,
+        guidance_stop=1.0,
+        cache_interval=None,
         resolution=bench.sizes.resolution,
         batch=batch,
         keep_background=False,

@@ -87,6 +87,7 @@ def time_synthesis(tree: Tree, _counts: Counts, table: Table) -> dict[str, Any]:
     pipeline = load_base(params.base)
     check_resolution(pipeline, synth.resolution, "synth.resolution")
     text = encode_prompts(pipeline, ["a photo"])
+    always_guided = synth.model_copy(update={"guidance_stop": 1.0})  # where there is guidance
 
     def encode(size: int) -> None:
         encode_moments(pipeline, table, range(size), synth.resolution, size)
@@ -96,7 +97,8 @@ def time_synthesis(tree: Tree, _counts: Counts, table: Table) -> dict[str, Any]:
         pipeline.scheduler.set_timesteps(synth.steps, device=pipeline.device)
         latents = noise(pipeline, size, synth.resolution)
         prompts = text.rows([0] * size + [-1])
-        denoise(pipeline, latents, pipeline.scheduler.timesteps[:1], prompts, synth.guidance_scale)
+        times = pipeline.scheduler.timesteps[:1]
+        denoise(pipeline, latents, times, prompts, always_guided, draws(size))
 
     @torch.inference_mode()
     def make_png(size: int) -> None:
@@ -111,8 +113,12 @@ def time_synthesis(tree: Tree, _counts: Counts, table: Table) -> dict[str, Any]:
 
 
 def noise(pipeline: Any, size: int, resolution: int) -> Tensor:
-    generators = [torch.Generator() for _ in range(size)]
-    return draw_noise(pipeline, resolution, generators, pipeline.unet.dtype).to(pipeline.device)
+    noises = draw_noise(pipeline, resolution, draws(size), pipeline.unet.dtype)
+    return noises.to(pipeline.device)
+
+
+def draws(size: int) -> list[torch.Generator]:
+    return [torch.Generator() for _ in range(size)]
 
 
 def time_finetuning(tree: Tree, counts: Counts, table: Table) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """Hours and disk of every stage: what there is to do, times what a part of it costs."""
 
-from functools import partial
 from math import ceil
 from typing import Any, NamedTuple
 
@@ -13,7 +12,9 @@ from experiments.estimating.timing import Rate
 from experiments.tables.recipes import Tree
 from stages.attention import choose_rows
 from stages.filter import count_dropped
-from stages.shared.diffusion.sampling import reverse_steps
+from stages.shared.diffusion.sampling import Sampling, forward_passes
+from stages.shared.params import pick
+from stages.shared.schemas import synthesize
 from stages.shared.tables import SHARD_ROWS
 
 PNG = 1.7  # bytes a pixel, of a photograph of 512 pixels
@@ -86,9 +87,8 @@ def clip_line(task: Task, stage: str, images: int, processes: int) -> Line:
 def drawing_line(task: Task, stage: str, plan: pd.DataFrame, processes: int, cores: int) -> Line:
     """Processes take turns at the plan's shards; each encodes a reference once."""
     rates = task.rates
-    synth = task.tree["synth"]
-    steps = plan["strength"].map(partial(reverse_steps, synth["steps"])).astype(int)
-    images = steps * rates.sampler_step.seconds + rates.decoding.seconds
+    passes, passes_a_step = count_passes(pick(synthesize.Params, task.tree).synth, plan)
+    images = passes / passes_a_step * rates.sampler_step.seconds + rates.decoding.seconds
     references = plan["source_key"].replace("", None)
     shard = np.arange(len(plan)) // SHARD_ROWS
 
@@ -99,10 +99,16 @@ def drawing_line(task: Task, stage: str, plan: pd.DataFrame, processes: int, cor
     largest = max(seconds(shard % processes == first) for first in range(processes))
     alone = seconds(shard >= 0) / cores
 
-    # under guidance, one for the image's prompt and one for the empty one
-    forwards_per_step = 2 if synth["guidance_scale"] > 1 else 1
-    does = f"{len(plan):,} images, {steps.sum() * forwards_per_step:,} UNet forwards"
+    does = f"{len(plan):,} images, {passes.sum():,} UNet forwards"
     return Line(stage, does, alone, alone if processes == 1 else largest)
+
+
+def count_passes(sampling: Sampling, plan: pd.DataFrame) -> tuple[pd.Series, int]:
+    """How often the UNet sees each image of the plan, and how often in the step that is timed."""
+    passes = plan["strength"].map(lambda strength: forward_passes(sampling, strength)).astype(int)
+
+    # under guidance, once with the image's prompt and once with the empty one
+    return passes, 2 if sampling.guidance_scale > 1 else 1
 
 
 def train_line(task: Task, stage: str, arm: dict[str, Any]) -> Line:

@@ -9,7 +9,9 @@ from experiments.estimating.counts import Counts
 from experiments.estimating.timing import Rate
 from experiments.markdown import markdown_table
 from experiments.tables.recipes import Tree
-from stages.shared.diffusion.sampling import reverse_steps
+from stages.shared.diffusion.sampling import steps_taken
+from stages.shared.params import pick
+from stages.shared.schemas import synthesize
 
 PAPER = 4179  # images an hour that Diff-Mix makes on an RTX 3090 at 512 pixels (Table 11)
 TIMES = ((3600, "h"), (60, "min"), (1, "s"), (1e-3, "ms"))
@@ -58,9 +60,9 @@ def show_table(rows: Sequence[dict[str, Any]]) -> str:
 def show_counts(tree: Tree, counts: Counts) -> str:
     """What there is to do, in images."""
     real = counts.images
-    steps = tree["synth"]["steps"]
+    synth = pick(synthesize.Params, tree).synth
     drawn = [
-        f"{number:,} at s = {strength} in {reverse_steps(steps, strength)} steps"
+        f"{number:,} at s = {strength} in {steps_taken(synth, strength)} steps"
         for strength, number in sorted(Counter(counts.plan["strength"]).items())
     ]
     return (

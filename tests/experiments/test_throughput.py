@@ -21,6 +21,7 @@ from stages.shared.methods import METHODS
 from stages.shared.pretrained.reference import Pretrained
 from stages.shared.schemas.synthesize import Synth
 from tests.conftest import PIPELINE
+from tests.support.sampling import PLAIN
 
 RECIPE: Recipe = parse(Recipe, read_recipe("table11"), "table11")
 
@@ -73,12 +74,14 @@ def test_the_real_sampler_takes_the_steps_that_a_strength_asks_for(
     """
     monkeypatch.chdir(tmp_path)  # where no fine-tuned model lies
     base = Pretrained(id=str(Path(PIPELINE)), revision=None)
-    pipeline, text = load_translator(base, classes, "none", 32)
+    synth = Synth(
+        **PLAIN, steps=20, guidance_scale=2.0, resolution=32, batch=32, keep_background=False
+    )
+    pipeline, text = load_translator(base, classes, "none", synth)
 
     forwards: list[int] = []
     pipeline.unet.register_forward_hook(lambda *_: forwards.append(1))
 
-    synth = Synth(steps=20, guidance_scale=2.0, resolution=32, batch=32, keep_background=False)
     short = RECIPE.model_copy(update={"images": 4, "rounds": 3, "rows": RECIPE.rows[:2]})
     rates = time_methods(short, Bench(pipeline, text, table, len(classes), synth))
     assert list(rates) == ["Real-filtering", "Real-guidance"]

@@ -115,7 +115,9 @@ def project(tmp_path, monkeypatch) -> Path:
     write_plan(tmp_path, [f"{number:08d}" for number in range(4)])
     (tmp_path / "params.yaml").write_text(
         f"base: {{id: {PIPELINE}, revision: null}}\n"
-        "synth: {steps: 4, guidance_scale: 2.0, resolution: 32, batch: 32}\n"
+        "synth: {sampler: dpm-solver++, lcm_lora: {id: null, revision: null}, steps: 4, "
+        "guidance_scale: 2.0, guidance_stop: 1.0, cache_interval: null, resolution: 32, "
+        "batch: 32}\n"
         "attention: {images: 3}\n"
     )
 

@@ -9,6 +9,7 @@ from stages.check import check, main
 from tests.support.closure import ROOT
 
 PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text())
+LCM = {"synth.sampler": "lcm", "synth.steps": 4}
 
 
 def changed(path: str, value, tree=PARAMS) -> dict:
@@ -93,6 +94,11 @@ def test_the_default_is_the_toybirds_preset():
         ("train.architecture", "resnet49"),
         ("subset.imbalance_factor", 0.5),
         ("synth.guidance_scale", float("nan")),
+        ("synth.guidance_stop", 0.0),
+        ("synth.guidance_stop", 1.5),
+        ("synth.sampler", "ddim"),
+        ("synth.cache_interval", 1),
+        ("synth.lcm_lora.id", ""),
     ],
 )
 def test_a_value_out_of_range_is_named(path, value):
@@ -157,6 +163,26 @@ def test_a_group_without_arms_is_refused():
         ),
         ({"synth.steps": 4}, r"synth.steps: of 4 steps, strengths 0.5 and 0.7 would both run 2"),
         (
+            {"synth.guidance_scale": 1.0, "synth.guidance_stop": 0.5},
+            r"^params.yaml: synth: guidance_stop below 1.0 does not go with guidance_scale 1",
+        ),
+        (
+            {"synth.lcm_lora.id": "owner/lora"},
+            r"^params.yaml: synth: lcm_lora does not go with sampler dpm-solver\+\+; set sampler",
+        ),
+        (
+            LCM | {"synth.lcm_lora.id": "owner/lora", "synth.lcm_lora.revision": "main"},
+            r"^params.yaml: synth.lcm_lora.id: 'owner/lora' is no folder, and a hub id needs",
+        ),
+        (
+            LCM | {"synth.lcm_lora.id": "data/base"},
+            r"^params.yaml: synth.lcm_lora.id: 'data/base' lacks pytorch_lora_weights.safetensors",
+        ),
+        (
+            LCM | {"synth.strength": [0.05, 0.5]},
+            r"^params.yaml: synth.steps: sampler lcm has 2 of its 50 steps below strength 0.05",
+        ),
+        (
             {"method": "real-filtering", "filter.drop": 0.0},
             r"set filter.drop to null, or take real-gen",
         ),
@@ -186,6 +212,29 @@ def test_combinations_that_make_no_sense_are_refused(changes, line):
         tree = changed(path, value, tree)
     with pytest.raises(SystemExit, match=line):
         check(tree)
+
+
+def test_few_steps_with_lcm_lora_are_accepted():
+    tree = changed("synth.lcm_lora", {"id": "owner/lora", "revision": "0" * 40})
+    for path, value in LCM.items():
+        tree = changed(path, value, tree)
+    check(tree)
+
+
+def test_an_lcm_lora_that_cannot_be_fetched_shows_at_check(tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    tree = changed("synth.lcm_lora", {"id": "owner/lora", "revision": "0" * 40})
+    for path, value in LCM.items():
+        tree = changed(path, value, tree)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/base").symlink_to(ROOT / "data/base")
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(tree))
+    monkeypatch.chdir(tmp_path)
+
+    line = r"^params.yaml: synth.lcm_lora.id: 'owner/lora' is not whole in the cache"
+    with pytest.raises(SystemExit, match=line):
+        main()
 
 
 def test_a_gamma_for_each_strength_is_accepted():

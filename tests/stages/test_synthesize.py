@@ -27,8 +27,9 @@ from stages.shared.schemas.synthesize import Params, Synth, check_mode
 from stages.shared.tables import Table, locate_rows
 from stages.synthesize import keep_background, synthesize
 from tests.conftest import PIPELINE
+from tests.support.sampling import PLAIN
 
-SYNTH = Synth(steps=10, guidance_scale=2.5, resolution=32, batch=4, keep_background=False)
+SYNTH = Synth(**PLAIN, steps=10, guidance_scale=2.5, resolution=32, batch=4, keep_background=False)
 PROMPTS = ["a photo of a bird on water", "a photo of a bird with red crown", "a photo of land"]
 
 
@@ -155,7 +156,7 @@ def test_a_shards_images_lie_in_the_order_of_its_rows(open_shards, table, classe
 
     manifest = make_lacking(open_shards(plan, "work"), plan, table, classes)
     made = Table(tmp_path / "work/result", manifest)
-    pipeline, text = load_translator(Pretrained(id=PIPELINE, revision=None), classes, "none", 32)
+    pipeline, text = load_translator(Pretrained(id=PIPELINE, revision=None), classes, "none", SYNTH)
 
     assert list(manifest["key"]) == list(plan["key"])
     for row in range(3):

@@ -117,9 +117,7 @@ def load_finetuned(pipeline: Pipeline, folder: Path) -> None:
     LoRA is fused into the weights.
     """
     if (folder / LORA_FILE).exists():
-        pipeline.load_lora_weights(folder, weight_name=LORA_FILE)
-        pipeline.fuse_lora()
-        pipeline.unload_lora_weights()
+        fuse_lora(pipeline, folder)
 
     learned = {
         f"<{path.stem}>": load_file(path)
@@ -133,6 +131,13 @@ def load_finetuned(pipeline: Pipeline, folder: Path) -> None:
         pipeline.load_textual_inversion(
             rows, token=list(learned), tokenizer=tokenizer, text_encoder=encoder
         )
+
+
+def fuse_lora(pipeline: Pipeline, folder: Path) -> None:
+    """Add the LoRA of a folder to the weights, as they are by now."""
+    pipeline.load_lora_weights(folder, weight_name=LORA_FILE)
+    pipeline.fuse_lora()
+    pipeline.unload_lora_weights()
 
 
 def token_keys(pipeline: Pipeline, token: str) -> tuple[str, ...]:

@@ -23,7 +23,9 @@ from stages.shared.diffusion.base_model import (
     square,
     to_bytes,
 )
-from stages.shared.diffusion.sampling import Sampling, reverse_steps
+from stages.shared.diffusion.reuse import advance_features
+from stages.shared.diffusion.samplers import load_lcm_lora, set_times, use_sampling
+from stages.shared.diffusion.sampling import Sampling, guided_steps
 from stages.shared.diffusion.text import Text, encode_prompts, predict
 from stages.shared.errors import BadInput
 from stages.shared.manifests import TEXT
@@ -43,6 +45,7 @@ class Start(NamedTuple):
     pixels: Tensor | None  # the references, bytes (n, 3, side, side); None: from noise alone
     spread: Tensor | None  # what draws their latents from their posteriors, (n, c, h, w)
     noise: Tensor  # (n, c, h, w)
+    generators: list[torch.Generator]  # that have drawn it, for samplers that add more
 
 
 class References:
@@ -68,11 +71,11 @@ class References:
         draw = partial(draw_noise, self.pipeline, side, generators)
 
         if (rows["source_key"] == "").all():
-            return Start(None, None, draw(self.pipeline.unet.dtype))
+            return Start(None, None, draw(self.pipeline.unet.dtype), generators)
 
         pixels = to_bytes(self.images(rows["source_key"]), side)
         spread = draw(self.pipeline.vae.dtype)
-        return Start(pixels, spread, draw(self.pipeline.unet.dtype))
+        return Start(pixels, spread, draw(self.pipeline.unet.dtype), generators)
 
     def images(self, keys: pd.Series) -> list[Image.Image]:
         """The images themselves, resized as they are for encoding."""
@@ -90,18 +93,21 @@ def draw_noise(
 
 
 def load_translator(
-    base: Pretrained, classes: pd.DataFrame, strategy: Strategy, resolution: int
+    base: Pretrained, classes: pd.DataFrame, strategy: Strategy, sampling: Sampling
 ) -> tuple[Pipeline, Text]:
     """The fine-tuned model, and its classes' prompts as `encode_prompts` returns them.
 
-    Raises BadInput where there is no model, or `resolution` does not suit it.
+    It samples as `sampling` says. Raises BadInput where there is no model, or the resolution or
+    LCM-LoRA does not suit it.
     """
     pipeline = load_base(base)
-    check_resolution(pipeline, resolution, "synth.resolution")
+    check_resolution(pipeline, sampling.resolution, "synth.resolution")
+    use_sampling(pipeline, sampling)
 
     if strategy != "none" and not (FINETUNE / "losses.csv").is_file():
         raise BadInput(f"{FINETUNE}: holds no fine-tuned model; run `dvc repro finetune` first")
     load_finetuned(pipeline, FINETUNE)
+    load_lcm_lora(pipeline, sampling.lcm_lora)
 
     return pipeline, encode_prompts(pipeline, class_prompts(classes, strategy))
 
@@ -115,7 +121,9 @@ def translate(
     where int(T * s) is 0. Returns bytes (n, side, side, 3) on the device, which may still compute.
     """
     references = encode_references(pipeline, start)
-    return translate_latents(pipeline, references, start.noise, text, strength, sampling)
+    return translate_latents(
+        pipeline, references, start.noise, text, strength, sampling, start.generators
+    )
 
 
 @torch.inference_mode()
@@ -136,16 +144,12 @@ def translate_latents(
     text: Text,
     strength: float,
     sampling: Sampling,
+    generators: list[torch.Generator],
 ) -> Tensor:
     """`translate` from latents (n, c, h, w), or None to start from noise alone."""
-    scheduler = pipeline.scheduler
-    scheduler.set_timesteps(sampling.steps, device=pipeline.device)
-    first = 0 if references is None else sampling.steps - reverse_steps(sampling.steps, strength)
-    scheduler.set_begin_index(first)
-    times = scheduler.timesteps[first:]
-
+    times = set_times(pipeline, sampling, 1.0 if references is None else strength)
     latents = add_noise(pipeline, references, to_device(noise, pipeline.device), times)
-    return decode(pipeline, denoise(pipeline, latents, times, text, sampling.guidance_scale))
+    return decode(pipeline, denoise(pipeline, latents, times, text, sampling, generators))
 
 
 def add_noise(
@@ -163,28 +167,39 @@ def add_noise(
 
 
 def denoise(
-    pipeline: Pipeline, latents: Tensor, times: Tensor, text: Text, guidance_scale: float
+    pipeline: Pipeline,
+    latents: Tensor,
+    times: Tensor,
+    text: Text,
+    sampling: Sampling,
+    generators: list[torch.Generator],
 ) -> Tensor:
     """Take the sampler's steps at `times`.
 
+    generators: each image's, which draw the noise that lcm and euler-ancestral add at a step.
     With guidance (Ho and Salimans, 2022) each batch holds the latents twice: the first half goes
-    with the empty prompt, the second with the images' own.
+    with the empty prompt, the second with the images' own. After the guided steps only the second
+    is left (Kynkäänniemi et al., 2024).
     """
     scheduler = pipeline.scheduler
-    guided = guidance_scale > 1
-    conditioning = text.guided() if guided else text.rows(slice(-1))
+    guided = guided_steps(sampling, len(times))
+    both = text.guided()
+    own = text.rows(slice(-1))
 
-    for time in times:
-        doubled = torch.cat([latents] * 2) if guided else latents
+    for step, time in enumerate(times):
+        is_guided = step < guided
+        advance_features(pipeline.unet, anew=step in (0, guided))
+
+        doubled = torch.cat([latents] * 2) if is_guided else latents
         scaled = scheduler.scale_model_input(doubled, time)
         model_input = scaled.contiguous(memory_format=torch.channels_last)
-        predicted = predict(pipeline, model_input, time, conditioning)
+        predicted = predict(pipeline, model_input, time, both if is_guided else own)
 
-        if guided:
+        if is_guided:
             unconditional, conditional = predicted.chunk(2)
-            predicted = unconditional + guidance_scale * (conditional - unconditional)
+            predicted = unconditional + sampling.guidance_scale * (conditional - unconditional)
 
-        latents = scheduler.step(predicted, time, latents, return_dict=False)[0]
+        latents = scheduler.step(predicted, time, latents, generator=generators).prev_sample
 
     return latents
 

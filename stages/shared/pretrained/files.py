@@ -34,6 +34,7 @@ CLIP: list[File] = [
     (("processor_config.json",), ("preprocessor_config.json",)),
     TOKENIZER,
 ]
+LORA: list[File] = [(("pytorch_lora_weights.safetensors",),)]  # as diffusers saves one
 STABLE_DIFFUSION = {  # 1.x and 2.x, as their index says
     "scheduler": ["diffusers", "PNDMScheduler"],
     "text_encoder": ["transformers", "CLIPTextModel"],

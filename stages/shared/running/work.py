@@ -51,12 +51,12 @@ def _list_files(paths: list[Path]) -> list[Path]:
     return files
 
 
-def model_folder(model: Pretrained) -> list[Path]:
+def model_folder(model: Pretrained | None) -> list[Path]:
     """The folder of a pretrained model, as an input of `work_key`.
 
     Of a hub's model there is none: its parameters name its commit.
     """
-    return [Path(model.id)] if os.path.isdir(model.id) else []
+    return [Path(model.id)] if model is not None and os.path.isdir(model.id) else []
 
 
 def _loaded_code() -> list[Path]:

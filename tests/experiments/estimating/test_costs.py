@@ -64,6 +64,19 @@ def test_strengths_run_12_17_and_22_of_25_steps_twice_under_guidance():
     assert seconds(task)["synthesize"] == pytest.approx(30 * (17 * 0.25 + 1.125) + 5 * 0.5)
 
 
+def test_steps_after_guidance_has_stopped_cost_half():
+    """Of 12, 17 and 22 steps 6, 8 and 11 are guided: 18, 25 and 33 forwards, ten images each."""
+    task = task_of(synth__guidance_stop=0.5)
+
+    assert does(task, "synthesize") == "30 images, 760 UNet forwards"
+    assert seconds(task)["synthesize"] == pytest.approx(760 / 2 * 0.25 + 30 * 1.125 + 5 * 0.5)
+
+
+def test_lcm_takes_all_steps_at_every_strength():
+    task = task_of(synth__sampler="lcm", synth__steps=4, synth__guidance_scale=1.0)
+    assert does(task, "synthesize") == "30 images, 120 UNet forwards"
+
+
 def test_images_from_noise_encode_no_reference_and_show_no_attention():
     found = seconds(task_of(PLAN.assign(source_key="")))
     assert found["synthesize"] == pytest.approx(30 * (17 * 0.25 + 1.125))

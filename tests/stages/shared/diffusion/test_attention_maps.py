@@ -30,8 +30,9 @@ from stages.shared.diffusion.translation import References, translate
 from stages.shared.pretrained.reference import Pretrained
 from stages.shared.tables import Table, encode_png, write_table
 from tests.conftest import PIPELINE
+from tests.support.sampling import PLAIN
 
-SAMPLING = Sampling(steps=10, guidance_scale=2.0, resolution=64, batch=32)
+SAMPLING = Sampling(**PLAIN, steps=10, guidance_scale=2.0, resolution=64, batch=32)
 PROMPT = "a photo of a blue bird"
 
 

@@ -31,12 +31,13 @@ from stages.shared.pretrained.files import missing, pipeline_files
 from stages.shared.pretrained.reference import Pretrained
 from stages.shared.running.runtime import device, seed_everything, training_precision
 from stages.shared.schemas.finetune import Finetune
+from tests.support.sampling import PLAIN
 from tests.support.tiny_models import save_tiny
 
 FAMILIES = ("sd", "sdxl")
 STOCK = {"sd": StableDiffusionPipeline, "sdxl": StableDiffusionXLPipeline}
 IMG2IMG = {"sd": StableDiffusionImg2ImgPipeline, "sdxl": StableDiffusionXLImg2ImgPipeline}
-SAMPLING = Sampling(steps=6, guidance_scale=3.0, resolution=32, batch=4)
+SAMPLING = Sampling(**PLAIN, steps=6, guidance_scale=3.0, resolution=32, batch=4)
 PROMPTS = ["a photo of a bird on water", "a photo of a bird with red crown"]
 
 

@@ -13,9 +13,10 @@ from stages.shared.diffusion.sampling import Sampling
 from stages.shared.diffusion.text import encode_prompts
 from stages.shared.diffusion.translation import draw_noise, translate_latents
 from stages.shared.pretrained.reference import Pretrained
+from tests.support.sampling import PLAIN
 from tests.support.tiny_models import save_tiny
 
-SAMPLING = Sampling(steps=4, guidance_scale=2.0, resolution=16, batch=2)
+SAMPLING = Sampling(**PLAIN, steps=4, guidance_scale=2.0, resolution=16, batch=2)
 
 
 @pytest.fixture
@@ -29,7 +30,7 @@ def generate(pipeline) -> torch.Tensor:
     generators = [torch.Generator().manual_seed(seed) for seed in (0, 1)]
     noise = draw_noise(pipeline, SAMPLING.resolution, generators, torch.float32)
     text = encode_prompts(pipeline, ["a bird", "a boat"])
-    return translate_latents(pipeline, None, noise, text, 1.0, SAMPLING).int()
+    return translate_latents(pipeline, None, noise, text, 1.0, SAMPLING, generators).int()
 
 
 def test_a_compiled_unet_makes_the_same_images_and_is_compiled_once(pipeline, monkeypatch):
