@@ -62,7 +62,7 @@ def time_all(params: Params, folder: Path) -> Iterator[Row]:
     classes = read_classes(DOWNLOAD)
     table = Table(DOWNLOAD / "train", read_manifest(SUBSAMPLE))
     prompts = class_prompts(classes, strategy)
-    pipeline, text = load_translator(params.base, classes, strategy, synth.resolution)
+    pipeline, text = load_translator(params.base, classes, strategy, synth)
 
     few = make_plan(table, SINGLE, len(classes))
     many = make_plan(table, BATCHES * synth.batch, len(classes))

@@ -24,7 +24,7 @@ from stages.shared.diffusion.attention_maps import (
 )
 from stages.shared.diffusion.base_model import Pipeline
 from stages.shared.diffusion.compiling import compile_unet
-from stages.shared.diffusion.sampling import steps_taken
+from stages.shared.diffusion.sampling import forward_passes, steps_taken
 from stages.shared.diffusion.text import Text
 from stages.shared.diffusion.translation import (
     References,
@@ -159,9 +159,13 @@ def stored_name(key: str, plan: pd.DataFrame, number: int) -> str:
     return name_of(key, row["source_key"], row["target_label"], row["strength"], row["seed"])
 
 
+def strength_of(batch: pd.DataFrame) -> float:
+    return float(batch["strength"].iloc[0])
+
+
 def cost(batch: pd.DataFrame, synth: Synth) -> int:
-    """The steps that its images take; what else they take is less than one."""
-    return steps_taken(synth, float(batch["strength"].iloc[0]))
+    """How often the UNet sees its images; what else they take is less than one such pass."""
+    return forward_passes(synth, strength_of(batch))
 
 
 def make_images(
@@ -202,7 +206,7 @@ def is_compiled(plan: pd.DataFrame, synth: Synth) -> bool:
 
     With attention recorded the UNet is not whole.
     """
-    passes = sum(cost(batch, synth) for batch in buckets(plan, synth.batch))
+    passes = sum(steps_taken(synth, strength_of(batch)) for batch in buckets(plan, synth.batch))
     return not synth.keep_background and compiles(passes)
 
 
