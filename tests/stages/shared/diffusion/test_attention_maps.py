@@ -26,7 +26,12 @@ from stages.shared.diffusion.attention_maps import (
 from stages.shared.diffusion.base_model import load_base
 from stages.shared.diffusion.sampling import Sampling
 from stages.shared.diffusion.text import encode_prompts
-from stages.shared.diffusion.translation import References, translate
+from stages.shared.diffusion.translation import (
+    References,
+    draw_noise,
+    encode_references,
+    translate_latents,
+)
 from stages.shared.pretrained.reference import Pretrained
 from stages.shared.tables import Table, encode_png, write_table
 from tests.conftest import PIPELINE
@@ -61,21 +66,31 @@ def recorded(
     pipeline, latents: torch.Tensor, weights: torch.Tensor, strength: float, guidance: float = 2.0
 ):
     """The maps of translations of `latents` under PROMPT, and the images."""
+    count = len(latents)
+    with record_attention(pipeline, weights.expand(count, -1, -1), 64) as record:
+        images = translated(pipeline, latents, strength, guidance)
+
+    return record.maps(), images
+
+
+def translated(
+    pipeline, latents: torch.Tensor, strength: float, guidance: float = 2.0
+) -> torch.Tensor:
+    """The images, bytes."""
     sampling = SAMPLING.model_copy(update={"guidance_scale": guidance})
     count = len(latents)
     text = encode_prompts(pipeline, [PROMPT]).rows([0] * count + [1])
     generators = [torch.Generator().manual_seed(n) for n in range(count)]
+    noise = draw_noise(pipeline, 64, generators, pipeline.unet.dtype)
 
-    with record_attention(pipeline, weights.expand(count, -1, -1), 64) as record:
-        images = translate(pipeline, latents, text, strength, sampling, generators)
-
-    return record.maps(), images
+    return translate_latents(pipeline, latents, noise, text, strength, sampling, generators)
 
 
 @pytest.fixture(scope="module")
 def latents(pipeline, tmp_path_factory, birds) -> torch.Tensor:
     found, keys = references(pipeline, tmp_path_factory.mktemp("birds"), birds)
-    return found.latents(keys, [torch.Generator().manual_seed(n) for n in range(len(birds))])
+    rows = pd.DataFrame({"source_key": keys, "seed": range(len(birds))})
+    return encode_references(pipeline, found.start(rows))
 
 
 @pytest.fixture(scope="module")
@@ -84,12 +99,8 @@ def weights(pipeline) -> torch.Tensor:
 
 
 def test_recording_changes_no_bit_of_the_images(pipeline, latents, weights):
-    text = encode_prompts(pipeline, [PROMPT]).rows([0, 0, 0, 1])
-    generators = [torch.Generator().manual_seed(n) for n in range(3)]
-    plain = translate(pipeline, latents[:3], text, 0.7, SAMPLING, generators)
-
     _, images = recorded(pipeline, latents[:3], weights, 0.7)
-    assert [image.tobytes() for image in images] == [image.tobytes() for image in plain]
+    assert torch.equal(images, translated(pipeline, latents[:3], 0.7))
 
 
 def test_the_processors_are_put_back_also_after_an_error(pipeline, weights):

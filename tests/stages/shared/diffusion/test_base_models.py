@@ -25,8 +25,13 @@ from stages.finetune import Learner, finetune
 from stages.shared.diffusion.attention_maps import class_prompt_weights, record_attention
 from stages.shared.diffusion.base_model import check_resolution, load_base, load_finetuned
 from stages.shared.diffusion.sampling import Sampling
-from stages.shared.diffusion.text import encode, encode_prompts, predict, tokenize
-from stages.shared.diffusion.translation import References, translate
+from stages.shared.diffusion.text import Text, encode, encode_prompts, predict, tokenize
+from stages.shared.diffusion.translation import (
+    References,
+    draw_noise,
+    translate,
+    translate_latents,
+)
 from stages.shared.pretrained.files import missing, pipeline_files
 from stages.shared.pretrained.reference import Pretrained
 from stages.shared.running.runtime import device, seed_everything, training_precision
@@ -68,11 +73,18 @@ def pixels(image) -> np.ndarray:
     return np.asarray(image, int)
 
 
-def test_translation_agrees_with_the_familys_own_image_to_image_pipeline(pipeline, family, table):
-    keys = pd.Series(["00000000", "00000003"])
+def generate(pipeline, text: Text, sampling: Sampling = SAMPLING) -> torch.Tensor:
+    """Two images from noise, bytes (2, side, side, 3)."""
     draws = generators(2)
-    latents = References(pipeline, table, SAMPLING).latents(keys, draws)
-    ours = translate(pipeline, latents, encode_prompts(pipeline, PROMPTS), 0.7, SAMPLING, draws)
+    noise = draw_noise(pipeline, sampling.resolution, draws, torch.float32)
+    return translate_latents(pipeline, None, noise, text, 1.0, sampling, draws)
+
+
+def test_translation_agrees_with_the_familys_own_image_to_image_pipeline(pipeline, family, table):
+    keys = ["00000000", "00000003"]
+    rows = pd.DataFrame({"source_key": keys, "seed": [0, 1]})
+    start = References(pipeline, table, SAMPLING).start(rows)
+    ours = translate(pipeline, start, encode_prompts(pipeline, PROMPTS), 0.7, SAMPLING)
 
     extra = {"requires_safety_checker": False} if family == "sd" else {"add_watermarker": False}
     stock = IMG2IMG[family](**pipeline.components, **extra)
@@ -90,7 +102,7 @@ def test_translation_agrees_with_the_familys_own_image_to_image_pipeline(pipelin
 def test_generation_agrees_with_the_familys_own_text_to_image_pipeline(pipeline, guidance):
     sampling = SAMPLING.model_copy(update={"guidance_scale": guidance})
     text = encode_prompts(pipeline, PROMPTS)
-    ours = translate(pipeline, None, text, 1.0, sampling, generators(2))
+    ours = generate(pipeline, text, sampling)
 
     for seed, prompt in enumerate(PROMPTS):
         theirs = pipeline(
@@ -214,7 +226,7 @@ def test_attention_is_recorded_in_both_families(pipeline, classes):
     text = encode_prompts(pipeline, PROMPTS)
 
     with record_attention(pipeline, words[:2], 32) as record:
-        translate(pipeline, None, text, 1.0, SAMPLING, generators(2))
+        generate(pipeline, text)
 
     maps = record.maps()
     assert maps.shape == (2, 3, 16, 16)
@@ -377,8 +389,7 @@ def test_a_resolution_need_not_be_halved_evenly_by_the_unet(homes):
 
     sampling = SAMPLING.model_copy(update={"resolution": 34})
     text = encode_prompts(pipeline, PROMPTS)
-    ours = translate(pipeline, None, text, 1.0, sampling, generators(2))
-    assert {image.size for image in ours} == {(34, 34)}
+    assert generate(pipeline, text, sampling).shape == (2, 34, 34, 3)
 
     reason = r"params.yaml: synth.resolution: 33 is not a multiple of 2"
     with pytest.raises(SystemExit, match=reason):
