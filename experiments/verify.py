@@ -39,7 +39,8 @@ from experiments.reproducing.lock import LOCK, hashes, read_lock
 from experiments.running.results import read_json
 from experiments.tables.recipes import PRESETS, read_preset
 from stages.shared.errors import BadInput
-from stages.shared.files import digest, write_json
+from stages.shared.files import write_json
+from stages.shared.hashes import digest
 from stages.shared.params import PATH, read
 from stages.shared.paths import METRICS
 

@@ -37,7 +37,7 @@ from experiments.commands import current_commit
 from experiments.running.fingerprint import DIGITS, Stages
 from experiments.running.plans import fingerprints_of
 from experiments.tables.recipes import Case, Tree
-from stages.shared.files import digest
+from stages.shared.hashes import digest
 from stages.shared.measuring import accuracy, bootstrap
 
 Verdict = Literal["holds", "fails", "undecided", "missing", "not measurable"]

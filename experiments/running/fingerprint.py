@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from stages.shared.errors import BadInput
-from stages.shared.files import digest
+from stages.shared.hashes import digest
 from stages.shared.params import lookup
 
 PIPELINE = Path("dvc.yaml")

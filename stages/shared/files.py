@@ -1,17 +1,10 @@
-"""JSON and CSV as the project writes them: equal content is equal bytes. And a content's hash."""
+"""JSON and CSV as the project writes them: equal content is equal bytes."""
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-
-
-def digest(path: Path) -> str:
-    """The sha256 of a file's content, in hexadecimal digits; raises OSError."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_json(path: Path, content: Any, indent: int | None = 1) -> None:

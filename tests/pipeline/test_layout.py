@@ -26,6 +26,7 @@ LAYERS = [
     ("stages/shared/errors", "stages/shared/paths", "stages/shared/params"),
     (
         "stages/shared/files",
+        "stages/shared/hashes",
         "stages/shared/manifests",
         "stages/shared/methods",
         "stages/shared/prompts",

@@ -18,7 +18,7 @@ import yaml
 
 from stages import LOADED_AT
 from stages.shared.errors import BadInput
-from stages.shared.files import digest
+from stages.shared.hashes import digest
 from stages.shared.params import PATH, lookup, read
 
 PIPELINE = Path("dvc.yaml")

@@ -18,7 +18,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from stages.shared.errors import BadInput
-from stages.shared.files import digest
+from stages.shared.hashes import digest
 from stages.shared.params import Section
 from stages.shared.pretrained.reference import Pretrained
 from stages.shared.running.inputs import check_inputs
