@@ -140,9 +140,7 @@ def share_batches(plan: pd.DataFrame, shards: Shards, synth: Synth) -> list[pd.D
     """This process's part of the batches that are lacking, when the store has given what it has."""
     if processes().is_main_process and shards.store.is_on():
         taken = shards.take_stored()
-        print(
-            f"{taken} of {len(plan)} images were made before, and come from {shards.store.folder}"
-        )
+        print(f"{taken} of {len(plan)} images were made before, and come from the store")
     processes().wait_for_everyone()
 
     # all processes must have seen the same before one of them makes an image
@@ -249,6 +247,7 @@ def main() -> None:
             write_csv(work / "result" / "manifest.csv", shards.finish())
             publish(work / "result", SYNTHESIZE)
             shards.store.trim()
+            print(shards.store)
 
 
 if __name__ == "__main__":

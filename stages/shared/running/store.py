@@ -50,18 +50,23 @@ class Store:
         stored.parent.mkdir(parents=True, exist_ok=True)
         path.replace(stored)
 
-    def trim(self) -> int:
-        """Remove what was used longest ago, down to the limit; returns the bytes that are left."""
+    def __str__(self) -> str:
+        """How much it holds, for people."""
+        sizes = [size for _, size, _ in self._files()]
+        return (
+            f"store of finished images: {len(sizes)} in {self.folder}, {sum(sizes) / 2**20:.1f} of "
+            f"at most {self.limit / 2**20:.0f} MiB (DIFFMIX_STORE)"
+        )
+
+    def trim(self) -> None:
+        """Remove what was used longest ago, down to the limit."""
         files = sorted(self._files(), reverse=True)  # the last used first
         held = 0
 
         for _, size, path in files:
-            if held + size <= self.limit:
-                held += size
-            else:
+            held += size
+            if held > self.limit:
                 path.unlink(missing_ok=True)
-
-        return held
 
     def _path(self, name: str) -> Path:
         return self.folder / name[:2] / name
