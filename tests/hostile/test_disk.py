@@ -10,10 +10,12 @@ import pytest
 import torch
 
 from stages.shared.errors import BadInput
+from stages.shared.running import shards as module
 from stages.shared.running.checkpoint import save_checkpoint
+from stages.shared.running.shards import Shards
+from stages.shared.running.store import Store
 from stages.shared.running.work import work_folder
 from stages.shared.tables import write_shard
-from stages.synthesize import write_shard_of
 
 FULL = Path("/dev/full")  # every write to it fails as on a full disk
 NOBODY = 65534
@@ -28,33 +30,41 @@ def root(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
-def rows(first: int) -> pd.DataFrame:
-    return pd.DataFrame({"key": [f"{first + row:08d}" for row in range(3)], "target_label": 0})
+@pytest.fixture
+def add_images(monkeypatch) -> Callable[[Path, range], Shards]:
+    """Adds images of these rows, of six in two shards, to a work folder; returns the shards."""
+    monkeypatch.setenv("DIFFMIX_STORE", "0")
+    monkeypatch.setattr(module, "SHARD_ROWS", 3)
+    rows = pd.DataFrame({"key": [f"{row:08d}" for row in range(6)], "label": 0})
 
+    def add(work: Path, numbers: range) -> Shards:
+        shards = Shards(work, rows, Store("synthesize"), str)
+        shards.add(numbers, [bytes(100_000)] * len(numbers))
+        return shards
 
-def write_rows(work: Path, shard: str, part: pd.DataFrame) -> None:
-    write_shard_of(work, shard, part, dict.fromkeys(part["key"], bytes(100_000)))
-
-
-def run_out_of_space() -> None:
-    with work_folder("synthesize", "key") as work:
-        (work / "result").mkdir()
-        write_rows(work, "shard-00000.tar", rows(0))
-
-        (work / "shard-00001.tar.new").symlink_to(FULL)
-        write_rows(work, "shard-00001.tar", rows(3))
+    return add
 
 
 @needs_full
-def test_a_disk_that_fills_up_in_a_shard_keeps_the_shards_before_it():
+def test_a_disk_that_fills_up_in_a_shard_keeps_the_shards_before_it(add_images):
+    def run_out_of_space() -> None:
+        with work_folder("synthesize", "key") as work:
+            (work / "shard-00001.tar.new").symlink_to(FULL)
+            add_images(work, range(6))
+
     message = "no space left on device; fix that and run again: what is finished is kept"
     with pytest.raises(BadInput, match=message):
         run_out_of_space()
 
     with work_folder("synthesize", "key") as work:
-        assert (work / "shard-00000.tar.csv").exists()
-        assert not (work / "shard-00001.tar.csv").exists()
+        assert (work / "result/shard-00000.tar").exists()
         assert not (work / "result/shard-00001.tar").exists()
+
+        # the images themselves are there, and the next run writes the shard
+        (work / "shard-00001.tar.new").unlink()
+        shards = add_images(work, range(0))
+        assert not shards.lacking().any()
+        assert list(shards.finish()["shard"].unique()) == ["shard-00000.tar", "shard-00001.tar"]
 
 
 def write_tar(path: Path) -> None:
