@@ -47,7 +47,7 @@ from stages.shared.running.processes import common_folder, launch, processes, sh
 from stages.shared.running.runtime import (
     checkpoint_seconds,
     compiles,
-    device,
+    hardware,
     seed_everything,
     to_device,
     training_precision,
@@ -144,13 +144,15 @@ def diffusion_loss(pipeline, scheduler: DDPMScheduler, batch: Batch, mine: list[
     It is what the rows `mine` add to the batch's mean.
     """
     share_of_batch = len(mine) / len(batch.latents)
-    latents, noise, times, ids = (to_device(part[mine], pipeline.device) for part in batch)
+    latents, noise, times = (to_device(part[mine], pipeline.device) for part in batch[:3])
+    # on the CPU: how many there are is something that a GPU would have to be waited for
+    unique = batch.ids[mine].unique(dim=0, return_inverse=True)
+    prompts, places = (to_device(part, pipeline.device) for part in unique)
     noisy = scheduler.add_noise(latents, noise, times).contiguous(memory_format=torch.channels_last)
 
     # the frozen weights' type decides; what is learned is fp32 in any case
     frozen = pipeline.unet.conv_in.weight.dtype
     with torch.autocast(pipeline.device.type, frozen, enabled=frozen != torch.float32):
-        prompts, places = ids.unique(dim=0, return_inverse=True)
         text = encode(pipeline, prompts).rows(places)
         predicted = predict(pipeline, noisy, times, text).float()
 
@@ -360,7 +362,7 @@ def main() -> None:
     launch()
     check_share(params.finetune.batch)
     compiled = compiles(params.finetune.steps)
-    settings = (device(), training_precision(), processes().num_processes, compiled)
+    settings = (hardware(), training_precision(), processes().num_processes, compiled)
     key = work_key(params, inputs, *settings)
     with common_folder("finetune", key) as work:
         losses: list[float] = []

@@ -7,8 +7,8 @@ Paper:  Sec. 3.4, Eq. 2 (SDEdit)
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from functools import partial
 
 import numpy as np
@@ -29,7 +29,6 @@ from stages.shared.diffusion.text import Text
 from stages.shared.diffusion.translation import (
     References,
     Start,
-    buckets,
     fill,
     load_translator,
     read_plan,
@@ -44,8 +43,21 @@ from stages.shared.paths import DOWNLOAD, FINETUNE, METHOD, PLAN, SUBSAMPLE, SYN
 from stages.shared.running.ahead import ahead
 from stages.shared.running.forks import spread
 from stages.shared.running.inputs import run
-from stages.shared.running.processes import common_folder, deal, launch, processes
-from stages.shared.running.runtime import compiles, device, precision, seed_everything
+from stages.shared.running.processes import (
+    broadcast,
+    common_folder,
+    deal,
+    launch,
+    processes,
+)
+from stages.shared.running.runtime import (
+    compiles,
+    hardware,
+    precision,
+    seed_everything,
+    thread_pool,
+    to_host,
+)
 from stages.shared.running.shards import Shards
 from stages.shared.running.store import Store, name_of
 from stages.shared.running.work import model_folder, publish, work_key
@@ -81,9 +93,14 @@ def translate_foreground(
     weights = words[batch["target_label"].tolist()]
     with record_attention(pipeline, weights, synth.resolution) as record:
         made = to_images(translate_rows(pipeline, text, batch, synth, start))
+    maps, wait = to_host(record.mean())
 
-    masks = foreground_masks(record.maps(), synth.resolution)
-    return lambda: keep_background(made(), references.images(batch["source_key"]), masks)
+    def images() -> list[Image.Image]:
+        wait()
+        masks = foreground_masks(maps, synth.resolution)
+        return keep_background(made(), references.images(batch["source_key"]), masks)
+
+    return images
 
 
 def synthesize(
@@ -92,19 +109,21 @@ def synthesize(
     text: Text,
     words: Tensor | None,
     synth: Synth,
-    batches: Sequence[pd.DataFrame],
+    batches: Iterable[pd.DataFrame],
 ) -> Iterator[dict[str, bytes]]:
     """Yield the encoded images of each batch of the plan's rows, by key, in order.
 
     A batch holds one strength. With `words` the images lie on their references' own backgrounds.
     While the device is at work on a batch, threads read the next ones and encode the one before.
     """
-    whole = (fill(batch, synth.batch) for batch in batches)
     encoding: deque[Future[dict[str, bytes]]] = deque()
 
-    with ThreadPoolExecutor() as pool:
-        readied = ahead(pool, references.start, whole)
-        for batch, (filled, start) in zip(batches, readied, strict=True):
+    def read(batch: pd.DataFrame) -> tuple[pd.DataFrame, Start]:
+        filled = fill(batch, synth.batch)
+        return filled, references.start(filled)
+
+    with thread_pool() as pool:
+        for batch, (filled, start) in ahead(pool, read, batches):
             if words is None:
                 images = to_images(translate_rows(pipeline, text, filled, synth, start))
             else:
@@ -125,29 +144,45 @@ def encode_all(images: Images, keys: pd.Series) -> dict[str, bytes]:
     return {key: encode_png(image) for key, image in zip(keys, images(), strict=False)}
 
 
-def lacking_batches(plan: pd.DataFrame, shards: Shards, size: int) -> list[pd.DataFrame]:
-    """The batches with an image that nobody has made, in the order in which shards need them.
+def lacking_batches(
+    plan: pd.DataFrame, lacking: np.ndarray, size: int, single: bool
+) -> list[np.ndarray]:
+    """The batches with an image that nobody has made, as numbers of the plan's rows.
 
-    They are the plan's own, whatever is lacking; where the store shares single images, only these.
+    They come in the order in which shards need them. They are the plan's own, whatever is lacking;
+    with `single`, where the store shares single images, they are made of what is lacking alone.
     """
-    lacking = shards.lacking()
-    rows = plan[lacking] if shards.store.is_on() else plan
-    batches = [batch for batch in buckets(rows, size) if lacking[batch.index].any()]
-    return sorted(batches, key=lambda batch: batch.index[-1])
+    strengths = plan["strength"].to_numpy()
+    numbers = np.flatnonzero(lacking) if single else np.arange(len(plan))
+
+    batches = []
+    for strength in np.unique(strengths):
+        alike = numbers[strengths[numbers] == strength]
+        batches += [alike[first : first + size] for first in range(0, len(alike), size)]
+
+    wanted = [batch for batch in batches if lacking[batch].any()]
+    return sorted(wanted, key=lambda batch: batch[-1])
 
 
-def share_batches(plan: pd.DataFrame, shards: Shards, synth: Synth) -> list[pd.DataFrame]:
-    """This process's part of the batches that are lacking, when the store has given what it has."""
-    if processes().is_main_process and shards.store.is_on():
-        taken = shards.take_stored()
-        print(f"{taken} of {len(plan)} images were made before, and come from the store")
-    processes().wait_for_everyone()
+def share_batches(plan: pd.DataFrame, shards: Shards, synth: Synth) -> list[np.ndarray]:
+    """This process's part of the batches that are lacking, when the store has given what it has.
 
-    # all processes must have seen the same before one of them makes an image
-    batches = lacking_batches(plan, shards, synth.batch)
-    processes().wait_for_everyone()
+    What is lacking the first process sees, for all of them: they must agree.
+    """
+    single = shards.store.is_on()
+    seen: list[np.ndarray | None] = [None]
 
-    costs = [cost(batch, synth) for batch in batches]
+    if processes().is_main_process:
+        if single:
+            taken = shards.take_stored()
+            print(f"{taken} of {len(plan)} images were made before, and come from the store")
+        seen = [shards.lacking()]
+
+    lacking = broadcast(seen)
+    shards.wanted = lacking
+
+    batches = lacking_batches(plan, lacking, synth.batch, single)
+    costs = [cost(plan, batch, synth) for batch in batches]
     return deal(batches, costs, processes().num_processes)[processes().process_index]
 
 
@@ -157,19 +192,16 @@ def stored_name(key: str, plan: pd.DataFrame, number: int) -> str:
     return name_of(key, row["source_key"], row["target_label"], row["strength"], row["seed"])
 
 
-def strength_of(batch: pd.DataFrame) -> float:
-    return float(batch["strength"].iloc[0])
-
-
-def cost(batch: pd.DataFrame, synth: Synth) -> int:
-    """How often the UNet sees its images; what else they take is less than one such pass."""
-    return forward_passes(synth, strength_of(batch))
+def cost(plan: pd.DataFrame, batch: np.ndarray, synth: Synth) -> int:
+    """How often the UNet sees a batch's images; what else they take is less than one such pass."""
+    return forward_passes(synth, float(plan["strength"].iloc[batch[0]]))
 
 
 def make_images(
     params: Params,
+    plan: pd.DataFrame,
     shards: Shards,
-    batches: Sequence[pd.DataFrame],
+    batches: Sequence[np.ndarray],
     table: Table,
     classes: pd.DataFrame,
     strategy: Strategy,
@@ -185,14 +217,15 @@ def make_images(
         compile_unet(pipeline)
     references = References(pipeline, table, synth)
 
-    def work(part: Sequence[pd.DataFrame]) -> Iterator[int]:
-        made = synthesize(pipeline, references, text, words, synth, part)
+    def work(part: Sequence[np.ndarray]) -> Iterator[int]:
+        rows = (plan.iloc[batch] for batch in part)
+        made = synthesize(pipeline, references, text, words, synth, rows)
         for batch, images in zip(part, made, strict=True):
-            shards.add(batch.index, images.values())
+            shards.add(batch.tolist(), images.values())
             yield len(images)
 
     total = sum(map(len, batches))
-    costs = [cost(batch, synth) for batch in batches]
+    costs = [cost(plan, batch, synth) for batch in batches]
     position = processes().process_index
     with tqdm(total=total, desc="synthesize", unit="image", position=position) as bar:
         for images in spread(batches, work, costs):
@@ -204,7 +237,10 @@ def is_compiled(plan: pd.DataFrame, synth: Synth) -> bool:
 
     With attention recorded the UNet is not whole.
     """
-    passes = sum(steps_taken(synth, strength_of(batch)) for batch in buckets(plan, synth.batch))
+    passes = 0
+    for strength, images in plan["strength"].value_counts().items():
+        passes += steps_taken(synth, float(str(strength))) * -(-images // synth.batch)
+
     return not synth.keep_background and compiles(passes)
 
 
@@ -230,7 +266,7 @@ def main() -> None:
     ]
     launch()
     compiled = is_compiled(plan, synth)
-    common = work_key(params, inputs, device(), precision(), compiled)
+    common = work_key(params, inputs, hardware(), precision(), compiled)
     key = work_key(params, [PLAN / "plan.csv", SUBSAMPLE], common)
 
     with common_folder("synthesize", key) as work:
@@ -240,14 +276,15 @@ def main() -> None:
 
         mine = share_batches(plan, shards, synth)
         if mine:
-            make_images(params, shards, mine, table, classes, strategy, compiled)
+            make_images(params, plan, shards, mine, table, classes, strategy, compiled)
         processes().wait_for_everyone()
 
         if processes().is_main_process:
             write_csv(work / "result" / "manifest.csv", shards.finish())
             publish(work / "result", SYNTHESIZE)
-            shards.store.trim()
-            print(shards.store)
+            if shards.store.is_on():
+                shards.store.trim()
+                print(shards.store)
 
 
 if __name__ == "__main__":

@@ -54,7 +54,7 @@ from stages.shared.paths import DOWNLOAD, FILTER, METHOD, METRICS, SUBSAMPLE, SY
 from stages.shared.running.forks import spread
 from stages.shared.running.inputs import run
 from stages.shared.running.processes import common_folder, launch, processes, share
-from stages.shared.running.runtime import device, precision, seed_everything, training_precision
+from stages.shared.running.runtime import hardware, precision, seed_everything, training_precision
 from stages.shared.running.work import model_folder, publish, work_key
 from stages.shared.schemas.train import RealArm, RealParams, SyntheticParams, Train
 from stages.shared.tables import Table
@@ -315,7 +315,7 @@ def main() -> None:
     launch()
     portion = own_portion(params.train.trials)
     # CLIP, which may give the labels, has a precision of its own
-    settings = (device(), precision(), training_precision(), portion.total)
+    settings = (hardware(), precision(), training_precision(), portion.total)
     with common_folder(f"train/{arm}", work_key(params, inputs(params), *settings)) as work:
         seed_everything(params.seed)
         data = load_data(params)

@@ -30,6 +30,7 @@ from tests.conftest import PIPELINE
 from tests.support.sampling import PLAIN
 
 SYNTH = Synth(**PLAIN, steps=10, guidance_scale=2.5, resolution=32, batch=4, keep_background=False)
+PAIRS = SYNTH.model_copy(update={"batch": 2})
 PROMPTS = ["a photo of a bird on water", "a photo of a bird with red crown", "a photo of land"]
 
 
@@ -145,7 +146,7 @@ def make_lacking(shards: Shards, plan, table, classes, synth: Synth = SYNTH) -> 
     params = Params(base=Pretrained(id=PIPELINE, revision=None), synth=synth)
     batches = stage.share_batches(plan, shards, synth)
     if batches:
-        stage.make_images(params, shards, batches, table, classes, "none")
+        stage.make_images(params, plan, shards, batches, table, classes, "none")
 
     return shards.finish()
 
@@ -202,20 +203,30 @@ def test_a_larger_plan_takes_the_images_of_a_smaller_one_from_the_store(
 
 def test_without_the_store_a_batch_is_the_plans_own_whatever_is_lacking(open_shards):
     plan = plan_of([""] * 6, [0.5, 0.7] * 3)
-    shards = open_shards(plan, "work")
-    shards.add([0, 2], [b"", b""])
+    open_shards(plan, "work").add([0], [b""])
 
-    batches = stage.lacking_batches(plan, shards, 2)
-    assert [list(batch.index) for batch in batches] == [[1, 3], [4], [5]]
+    batches = stage.share_batches(plan, open_shards(plan, "work"), PAIRS)
+    assert [batch.tolist() for batch in batches] == [[0, 2], [1, 3], [4], [5]]
 
 
 def test_with_the_store_batches_are_made_of_what_is_lacking(open_shards):
     plan = plan_of([""] * 6, [0.5, 0.7] * 3)
-    shards = open_shards(plan, "work", "1")
-    shards.add([0], [b""])
+    open_shards(plan, "work", "1").add([0], [b""])
 
-    batches = stage.lacking_batches(plan, shards, 2)
-    assert [list(batch.index) for batch in batches] == [[1, 3], [2, 4], [5]]
+    batches = stage.share_batches(plan, open_shards(plan, "work", "1"), PAIRS)
+    assert [batch.tolist() for batch in batches] == [[1, 3], [2, 4], [5]]
+
+
+def test_what_was_made_before_is_not_written_again(open_shards, tmp_path):
+    """The others of its batch are lacking, so that it is made again: to the same bits."""
+    plan = plan_of([""] * 2, [0.5] * 2)
+    open_shards(plan, "work").add([0], [b"made before"])
+
+    shards = open_shards(plan, "work")
+    stage.share_batches(plan, shards, PAIRS)
+    shards.add([0, 1], [b"made again", b"made now"])
+
+    assert Table(tmp_path / "work/result", shards.finish()).read(0) == b"made before"
 
 
 @pytest.mark.parametrize(

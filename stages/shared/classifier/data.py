@@ -5,7 +5,6 @@ depends neither on the number of workers nor on an interruption.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
@@ -24,7 +23,8 @@ from stages.shared.classifier.mixing import inverse_shares
 from stages.shared.classifier.portions import WHOLE, Portion
 from stages.shared.errors import BadInput
 from stages.shared.paths import FILTER, SUBSAMPLE
-from stages.shared.running.runtime import cores, device, free_memory, to_device
+from stages.shared.running.memory import free_memory
+from stages.shared.running.runtime import device, thread_pool, to_device
 from stages.shared.tables import Table
 
 SYNTHETIC_COLUMNS = ["source_label", "target_label", "strength"]
@@ -64,17 +64,17 @@ class Pictures:
     def is_moved(self) -> bool:
         return self.kept is not None and self.kept.device.type != "cpu"
 
-    def move(self) -> None:
-        """Keep the decoded pictures on the device from now on."""
-        assert self.kept is not None
-        self.kept = self.kept.to(device())
+    def move(self, target: torch.device) -> None:
+        """Keep the decoded pictures there from now on."""
+        if self.kept is not None:
+            self.kept = self.kept.to(target)
 
     def _decode_all(self) -> Tensor:
         """(rows, 3, size, size): one tensor, which workers share as a whole."""
         rows = len(self.table)
         kept = torch.empty(rows, 3, self.size, self.size, dtype=torch.uint8)
 
-        with ThreadPoolExecutor(cores()) as pool:
+        with thread_pool() as pool:
             pictures = pool.map(self._decode, range(rows))
             bar = tqdm(pictures, desc="decode", total=rows, disable=rows < 1000)
             for row, picture in enumerate(bar):
@@ -105,18 +105,16 @@ class Data(NamedTuple):
 
         Then the GPU augments, and no process decodes or crops beside it.
         """
-        pools = [pool for pool in (self.real, self.synthetic) if pool is not None]
-        needed = [pool.pictures.bytes_kept() for pool in pools]
-        if device().type != "cuda" or not all(needed):
-            return False
+        pictures = [pool.pictures for pool in (self.real, self.synthetic) if pool is not None]
+        fitting = device().type == "cuda" and all(each.bytes_kept() for each in pictures)
+        if fitting:
+            needed = sum(each.bytes_kept() for each in pictures if not each.is_moved())
+            fitting = needed <= KEPT * torch.cuda.mem_get_info(device())[0]
 
-        moved = all(pool.pictures.is_moved() for pool in pools)
-        if not moved and sum(needed) > KEPT * torch.cuda.mem_get_info(device())[0]:
-            return False
-
-        for pool in pools:
-            pool.pictures.move()
-        return True
+        # a teacher's may be there, and go back where its pupil's have no room beside them
+        for each in pictures:
+            each.move(device() if fitting else torch.device("cpu"))
+        return fitting
 
     def real_classes(self) -> np.ndarray:
         """The class of each real image, (rows,)."""

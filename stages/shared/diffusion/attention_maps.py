@@ -112,9 +112,13 @@ class Record:
         self.total += F.interpolate(maps, size=self.side, mode="bilinear")
         self.count += 1
 
+    def mean(self) -> Tensor:
+        """float32 (n, words, side, side) at the latents' size, on the device."""
+        return self.total / self.count
+
     def maps(self) -> Tensor:
-        """float32 (n, words, side, side) at the latents' size, on the CPU."""
-        return (self.total / self.count).cpu()
+        """`mean` on the CPU."""
+        return self.mean().cpu()
 
 
 def attention_probabilities(attention: Any, hidden_states: Tensor, text_states: Tensor) -> Tensor:

@@ -1,7 +1,6 @@
 """The text-to-image model: loading it, and what fine-tuning and synthesis both do with it."""
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -34,7 +33,7 @@ from stages.shared.pretrained.files import (
 )
 from stages.shared.pretrained.reference import Pretrained
 from stages.shared.running.ahead import ahead
-from stages.shared.running.runtime import device, precision, to_device
+from stages.shared.running.runtime import device, precision, thread_pool, to_device
 from stages.shared.tables import Table
 
 LORA_FILE = "pytorch_lora_weights.safetensors"
@@ -184,7 +183,7 @@ def encode_moments(
         pixels = to_bytes([table.image(row) for row in part], resolution)
         return pixels.flip(-1) if mirror else pixels
 
-    with ThreadPoolExecutor() as pool:
+    with thread_pool() as pool:
         loaded = ahead(pool, read, parts)
         for _, pixels in tqdm(loaded, desc="encode", total=len(parts), disable=len(rows) < 1000):
             latents = encode_pixels(pipeline, pixels)

@@ -1,5 +1,6 @@
 """How an image is drawn, as parameters; without torch, so that they can be checked in no time."""
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Literal
@@ -11,6 +12,7 @@ from stages.shared.params import Section
 from stages.shared.pretrained.reference import Pretrained
 
 Sampler = Literal["dpm-solver++", "lcm", "euler", "euler-ancestral"]
+TRAINED_STEPS = 1000  # of the noise schedule that Stable Diffusion was trained on
 DISTILLED_STEPS = 50  # of the schedule that LCM-LoRA was distilled on, of which lcm takes some
 
 
@@ -99,7 +101,24 @@ def forward_passes(sampling: Sampling, strength: float) -> int:
 
 
 def check_steps(strengths: Sequence[float], sampling: Sampling) -> None:
-    """Raises BadInput where two strengths would be one and the same: T is too small for them."""
+    """Raises BadInput where T is too small for the strengths, or none that the sampler can take.
+
+    That is where two strengths would be one and the same, or no step of one would be guided.
+    """
+    for strength in strengths:
+        taken = steps_taken(sampling, strength)
+        if sampling.guidance_scale > 1 and not guided_steps(sampling, taken):
+            raise BadInput(
+                f"params.yaml: synth.guidance_stop: of the {taken} steps at strength {strength:g} "
+                f"{sampling.guidance_stop:g} is none; raise it, or set guidance_scale to 1"
+            )
+
+    if sampling.sampler.startswith("euler") and trailing_steps(sampling.steps) != sampling.steps:
+        raise BadInput(
+            f"params.yaml: synth.steps: {sampling.sampler} would take {sampling.steps + 1} steps "
+            f"for {sampling.steps}, by rounding in diffusers; take another number"
+        )
+
     if sampling.sampler == "lcm":
         check_distilled_steps(strengths, sampling.steps)
         return
@@ -112,6 +131,11 @@ def check_steps(strengths: Sequence[float], sampling: Sampling) -> None:
                 f"params.yaml: synth.steps: of {sampling.steps} steps, strengths {one:g} and "
                 f"{other:g} would both run {counts[one]}; raise it, or take other strengths"
             )
+
+
+def trailing_steps(steps: int) -> int:
+    """How many times diffusers' trailing spacing gives: the length of arange(1000, 0, -1000/T)."""
+    return math.ceil((0 - TRAINED_STEPS) / (-TRAINED_STEPS / steps))
 
 
 def check_distilled_steps(strengths: Sequence[float], steps: int) -> None:

@@ -1,7 +1,6 @@
 """CLIP: loading it, and the unit vectors that it makes of images and captions."""
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import torch
 from safetensors import SafetensorError
@@ -13,7 +12,14 @@ from stages.shared.pretrained.files import CLIP, find_folder, unloadable
 from stages.shared.pretrained.reference import Pretrained
 from stages.shared.running.ahead import ahead
 from stages.shared.running.processes import gather, share
-from stages.shared.running.runtime import BATCH, cores, device, precision, to_device
+from stages.shared.running.runtime import (
+    BATCH,
+    device,
+    own_cores,
+    precision,
+    thread_pool,
+    to_device,
+)
 from stages.shared.tables import Table
 
 
@@ -50,14 +56,21 @@ def image_features(table: Table, model: CLIPModel, processor: CLIPProcessor) -> 
         return processor(images=images, return_tensors="pt")["pixel_values"]
 
     # threads decode and resize, which takes more time than a GPU's forward pass
-    with ThreadPoolExecutor(cores()) as pool:
-        loaded = ahead(pool, read, firsts, count=2 * cores())
+    with thread_pool() as pool:
+        loaded = ahead(pool, read, firsts, count=2 * own_cores())
+        waiting: list[tuple[int, Tensor]] = []
+
         for first, pixels in tqdm(loaded, "CLIP", len(firsts), disable=len(table) < 1000):
             values = to_device(pixels, device()).to(model.dtype)
             pooled = model.vision_model(pixel_values=values).pooler_output
-            parts[first] = model.visual_projection(pooled).float()
+            waiting.append((first, model.visual_projection(pooled).float()))
 
-    parts = {first: part.cpu() for first, part in parts.items()}
+            # fetched when the next batch is under way
+            if len(waiting) > 1:
+                done, features = waiting.pop(0)
+                parts[done] = features.cpu()
+
+    parts |= {first: features.cpu() for first, features in waiting}
     return torch.nn.functional.normalize(torch.cat(list(gather(parts).values())), dim=1)
 
 

@@ -15,11 +15,11 @@ from contextlib import contextmanager, nullcontext
 from datetime import timedelta
 from functools import cache
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from accelerate import PartialState
-from accelerate.utils import gather_object, reduce
+from accelerate.utils import broadcast_object_list, gather_object, reduce
 from torch import Tensor
 
 from stages.shared.errors import BadInput
@@ -94,6 +94,11 @@ def deal(items: Sequence[Item], costs: Sequence[float], count: int) -> list[list
         loads[least] += cost
 
     return parts
+
+
+def broadcast(value: list[Any]) -> Any:
+    """The one item of the first process's list, for all processes."""
+    return broadcast_object_list(value)[0]
 
 
 def gather(mine: dict[int, Item]) -> dict[int, Item]:

@@ -27,10 +27,8 @@ import ctypes
 import os
 import sys
 from collections.abc import Callable
-from contextlib import suppress
-from pathlib import Path
+from concurrent.futures import ThreadPoolExecutor
 
-import psutil
 import torch
 from torch import Tensor
 
@@ -99,24 +97,27 @@ def workers(resolution: int) -> int:
     None by default for small ones: to decode them costs less than to move them between
     processes.
     """
-    own = max(cores() // local_processes(), 1)
-    return _count("DIFFMIX_WORKERS", 0 if resolution < 128 else min(16, own))
+    return _count("DIFFMIX_WORKERS", 0 if resolution < 128 else own_cores())
+
+
+def own_cores() -> int:
+    """How many cores' worth of threads or workers a process may keep busy; 16 feed any GPU."""
+    return max(min(cores() // local_processes(), 16), 1)
+
+
+def thread_pool() -> ThreadPoolExecutor:
+    """Threads that read and write beside this process's own device."""
+    if device().type != "cuda":
+        return ThreadPoolExecutor(own_cores())
+
+    # a thread that knew of no device would take memory on the first one
+    own = torch.cuda.current_device()
+    return ThreadPoolExecutor(own_cores(), initializer=torch.cuda.set_device, initargs=(own,))
 
 
 def local_processes() -> int:
     """How many processes a launcher has started on this machine."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-
-
-def free_memory() -> int:
-    """Bytes that this process may take: its part of what the machine, or the container, has."""
-    free = psutil.virtual_memory().available
-
-    with suppress(OSError, ValueError):  # no such limit
-        limit = int(Path("/sys/fs/cgroup/memory.max").read_text())
-        free = min(free, limit - int(Path("/sys/fs/cgroup/memory.current").read_text()))
-
-    return max(free, 0) // local_processes()
 
 
 def cores() -> int:
@@ -168,9 +169,23 @@ def to_host(tensor: Tensor) -> tuple[Tensor, Callable[[], object]]:
 
     host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
     host.copy_(tensor, non_blocking=True)
-    copied = torch.cuda.Event()
+    copied = torch.cuda.Event(blocking=True)  # whoever waits leaves the core to others
     copied.record()
     return host, copied.synchronize
+
+
+def is_deterministic() -> bool:
+    """Whether only kernels are taken whose last bits are the same in every run."""
+    return device().type != "cuda" or os.environ.get("DIFFMIX_DETERMINISTIC", "1") != "0"
+
+
+def hardware() -> str:
+    """What moves a result's last bits, beside number types: the kind of processor, determinism."""
+    kind = torch.backends.cpu.get_cpu_capability()
+    if device().type == "cuda":
+        kind = torch.cuda.get_device_name(device())
+
+    return f"{device().type} {kind}{'' if is_deterministic() else ' free'}"
 
 
 def seed_everything(seed: int) -> None:
@@ -183,10 +198,9 @@ def seed_everything(seed: int) -> None:
     fix_threads()
     torch.manual_seed(seed)
 
-    on_gpu = device().type == "cuda"
-    free = on_gpu and os.environ.get("DIFFMIX_DETERMINISTIC", "1") == "0"
-    torch.use_deterministic_algorithms(not free, warn_only=not on_gpu)
-    torch.backends.cudnn.benchmark = free
+    strict = is_deterministic()
+    torch.use_deterministic_algorithms(strict, warn_only=device().type != "cuda")
+    torch.backends.cudnn.benchmark = not strict
 
     # nothing reads uninitialised memory, and filling it takes time
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]

@@ -7,7 +7,9 @@ the work is shared by batches, not by shards, and what was made before an interr
 import fcntl
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,8 @@ from stages.shared.files import write_csv
 from stages.shared.manifests import read_manifest
 from stages.shared.running.store import Store
 from stages.shared.tables import SHARD_ROWS, locate_rows, shard_name, write_shard
+
+PATIENCE = 120.0  # seconds; network file systems remember for a minute that a file was not there
 
 
 class Shards:
@@ -34,15 +38,20 @@ class Shards:
         self.store = store
         self.stored_name = stored_name
         self.count = -(-len(rows) // SHARD_ROWS)
+        self.wanted = np.ones(len(rows), bool)  # of the images, which are to be made
 
     def take_stored(self) -> int:
         """Take what the store has of the images that are lacking; returns how many these are."""
-        taken = 0
+        if not self.store.folder.exists():
+            return 0
 
-        for row in np.flatnonzero(self.lacking()).tolist():
-            path = self._path(row)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            taken += self.store.give(self.stored_name(row), path)
+        taken = 0
+        lacking = self.lacking()
+        for shard in range(self.count):
+            self._folder(shard).mkdir(parents=True, exist_ok=True)
+            for row in self._range(shard):
+                if lacking[row]:
+                    taken += self.store.give(self.stored_name(row), self._path(row))
 
         return taken
 
@@ -61,12 +70,15 @@ class Shards:
         return lacking
 
     def add(self, numbers: Iterable[int], images: Iterable[bytes]) -> None:
-        """Keep the encoded images of these rows, and write each shard that has become whole."""
+        """Keep the encoded images of these rows, and write each shard that has become whole.
+
+        What was not wanted when the work was shared is left alone: another process may be at it.
+        """
         touched = set()
 
         for number, image in zip(numbers, images, strict=True):
             shard = number // SHARD_ROWS
-            if self._is_written(shard):
+            if not self.wanted[number]:
                 continue
 
             path = self._path(number)
@@ -83,12 +95,23 @@ class Shards:
         """Write the shards whose last image was there before; returns the whole manifest."""
         for shard in range(self.count):
             self._write_if_whole(shard)
+            self._wait_for(shard)
 
         names = map(shard_name, range(self.count))
         return pd.concat([read_manifest(self.work, name=f"{name}.csv") for name in names])
 
+    def _wait_for(self, shard: int) -> None:
+        """Until it is there: what another node has written a network's file system shows later."""
+        end = time.monotonic() + PATIENCE
+        while not self._is_written(shard) and time.monotonic() < end:
+            time.sleep(1)
+            self._write_if_whole(shard)
+
     def _numbers(self, shard: int) -> slice:
         return slice(shard * SHARD_ROWS, (shard + 1) * SHARD_ROWS)
+
+    def _range(self, shard: int) -> range:
+        return range(len(self.rows))[self._numbers(shard)]
 
     def _folder(self, shard: int) -> Path:
         return self.work / "images" / shard_name(shard)
@@ -102,7 +125,9 @@ class Shards:
 
     def _made(self, shard: int) -> set[str]:
         """The keys of the shard's images that are there."""
-        return {path.stem for path in self._folder(shard).glob("*.png")}
+        with suppress(FileNotFoundError):  # another process has just written the shard
+            return {path.stem for path in self._folder(shard).glob("*.png")}
+        return set()
 
     def _write_if_whole(self, shard: int) -> None:
         if self._is_written(shard) or len(self._made(shard)) < len(self.keys[self._numbers(shard)]):
@@ -124,7 +149,7 @@ class Shards:
         whole or absent.
         """
         name = shard_name(shard)
-        rows = range(len(self.rows))[self._numbers(shard)]
+        rows = self._range(shard)
         paths = [self._path(row) for row in rows]
         (self.work / "result").mkdir(exist_ok=True)
 
@@ -138,4 +163,4 @@ class Shards:
         if self.store.is_on():
             for row, path in zip(rows, paths, strict=True):
                 self.store.take(path, self.stored_name(row))
-        shutil.rmtree(self._folder(shard))
+        shutil.rmtree(self._folder(shard), ignore_errors=True)

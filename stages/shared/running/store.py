@@ -26,6 +26,7 @@ class Store:
     def __init__(self, stage: str):
         self.folder = Path(os.environ.get("DVC_ROOT", ".")) / ".work" / "store" / stage
         self.limit = store_bytes()
+        self.taken = 0  # bytes, by this process
 
     def is_on(self) -> bool:
         return self.limit > 0
@@ -35,17 +36,26 @@ class Store:
         stored = self._path(name)
 
         try:
+            if not stored.stat().st_size:  # a machine that lost its power may leave such a file
+                return False
             os.utime(stored)  # it was used now
             os.link(stored, path)
         except FileNotFoundError:
             return False
         except OSError:  # a file system without hard links
-            shutil.copyfile(stored, path)
+            new = path.with_suffix(f".{os.getpid()}")
+            shutil.copyfile(stored, new)
+            new.replace(path)  # whole, or not there
 
         return True
 
     def take(self, path: Path, name: str) -> None:
-        """Move a file into the store."""
+        """Move a file into the store, unless this run has filled it already."""
+        size = path.stat().st_size
+        if self.taken + size > self.limit:
+            return
+
+        self.taken += size
         stored = self._path(name)
         stored.parent.mkdir(parents=True, exist_ok=True)
         path.replace(stored)

@@ -1,6 +1,7 @@
 """What an epoch draws, and how its images are augmented."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -147,6 +148,26 @@ def test_a_stack_is_cropped_to_the_same_bytes(pools, resolution, padding):
 
     expected = crop(pictures, seeds, resolution, padding)
     assert torch.equal(crop_stack(torch.stack(pictures), seeds, resolution, padding), expected)
+
+
+def test_pictures_of_a_teacher_go_back_where_its_pupils_have_no_room(pools, monkeypatch):
+    """A device of torch's without memory stands for the GPU."""
+    real, synthetic = pools
+    bytes_kept = real.pictures.bytes_kept()
+    free = bytes_kept / training_data.KEPT
+    monkeypatch.setattr(training_data, "device", lambda: SimpleNamespace(type="cuda"))
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (free, free))
+    places: list[str] = []
+
+    def move(self, target):
+        places.append(target.type)
+
+    monkeypatch.setattr(Pictures, "move", move)
+    monkeypatch.setattr(Pictures, "is_moved", lambda self: False)
+
+    assert Data(real).move()
+    assert not Data(real, synthetic, 0.5).move()
+    assert places == ["cuda", "cpu", "cpu"]
 
 
 def test_pictures_stay_where_they_are_without_a_gpu(pools):

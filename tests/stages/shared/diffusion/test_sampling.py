@@ -1,6 +1,7 @@
 """Steps, guided steps and forward passes by hand; strengths that would be one are refused."""
 
 import pytest
+from diffusers import EulerDiscreteScheduler
 from diffusers.guiders import ClassifierFreeGuidance
 
 from stages.shared.diffusion.sampling import (
@@ -9,6 +10,7 @@ from stages.shared.diffusion.sampling import (
     forward_passes,
     guided_steps,
     steps_taken,
+    trailing_steps,
 )
 from tests.support.sampling import PLAIN
 
@@ -67,3 +69,24 @@ def test_lcm_keeps_strengths_apart_that_have_a_step_between_them():
     check_steps([0.7, 0.72], LCM)
     with pytest.raises(SystemExit, match=r"synth.strength: sampler lcm would start 0.7 and 0.71"):
         check_steps([0.7, 0.71], LCM)
+
+
+def test_guidance_that_would_guide_no_step_is_refused():
+    """A fifth of four steps is none, rounded down."""
+    sampling = LCM.model_copy(update={"guidance_stop": 0.2})
+    with pytest.raises(SystemExit, match=r"synth.guidance_stop: of the 4 steps at strength 0.7"):
+        check_steps([0.7], sampling)
+
+    check_steps([0.7], LCM.model_copy(update={"guidance_stop": 0.25}))
+
+
+def test_a_number_of_steps_that_diffusers_rounds_up_is_refused():
+    """EulerDiscreteScheduler gives 62 times for 61 steps, the last of them -1."""
+    scheduler = EulerDiscreteScheduler(timestep_spacing="trailing")
+    for steps in (5, 25, 61, 103, 499):
+        scheduler.set_timesteps(steps)
+        assert trailing_steps(steps) == len(scheduler.timesteps)
+
+    euler = SAMPLING.model_copy(update={"sampler": "euler", "steps": 61})
+    with pytest.raises(SystemExit, match=r"synth.steps: euler would take 62 steps for 61"):
+        check_steps([0.5, 0.9], euler)

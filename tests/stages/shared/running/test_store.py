@@ -48,6 +48,7 @@ def test_without_hard_links_it_is_copied(store, tmp_path, monkeypatch):
 
 def test_what_was_used_longest_ago_goes_first(store, tmp_path):
     for used, name in enumerate(["aa1", "bb2", "cc3"]):
+        store.taken = 0  # by another run
         put(store, name, 100, used)
     store.give("aa1", tmp_path / "copy")
     store.trim()
@@ -59,3 +60,34 @@ def test_what_was_used_longest_ago_goes_first(store, tmp_path):
 def test_names_differ_where_anything_does():
     assert name_of("a", "bc", 0.5) == name_of("a", "bc", 0.5)
     assert len({name_of("a", "bc"), name_of("ab", "c"), name_of("a", "b", "c")}) == 3
+
+
+def test_a_copy_that_is_broken_off_is_no_file(store, tmp_path, monkeypatch):
+    def refuse(*_):
+        raise PermissionError
+
+    def break_off(_, target):
+        target.write_bytes(b"x")
+        raise KeyboardInterrupt
+
+    put(store, "abc", 100, 1)
+    monkeypatch.setattr(os, "link", refuse)
+    monkeypatch.setattr(module.shutil, "copyfile", break_off)
+    with pytest.raises(KeyboardInterrupt):
+        store.give("abc", tmp_path / "copy.png")
+
+    assert not (tmp_path / "copy.png").exists()
+
+
+def test_an_empty_file_is_not_given(store, tmp_path):
+    put(store, "abc", 0, 1)
+    assert not store.give("abc", tmp_path / "copy")
+
+
+def test_a_run_takes_no_more_than_the_limit(store):
+    put(store, "aa1", 100, 1)
+    put(store, "bb2", 100, 2)
+
+    (store.folder.parent / "new").write_bytes(b"x" * 100)
+    store.take(store.folder.parent / "new", "cc3")
+    assert held(store) == ["aa1", "bb2"]
