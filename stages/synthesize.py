@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -244,6 +245,18 @@ def is_compiled(plan: pd.DataFrame, synth: Synth) -> bool:
     return not synth.keep_background and compiles(passes)
 
 
+def common_inputs(params: Params) -> list[Path]:
+    """The files that every image is made of, whatever its row of the plan says."""
+    return [
+        DOWNLOAD / "train",
+        DOWNLOAD / "classes.csv",
+        FINETUNE,
+        METHOD / "finetune.json",
+        *model_folder(params.base),
+        *model_folder(params.synth.lcm_lora.model),
+    ]
+
+
 def main() -> None:
     params = load(Params)
     synth = params.synth
@@ -255,18 +268,9 @@ def main() -> None:
     if (plan["source_key"] == "").any():
         check_mode("gen", synth)
 
-    # what all rows have in common, and what determines the whole table
-    inputs = [
-        DOWNLOAD / "train",
-        DOWNLOAD / "classes.csv",
-        FINETUNE,
-        METHOD / "finetune.json",
-        *model_folder(params.base),
-        *model_folder(synth.lcm_lora.model),
-    ]
     launch()
     compiled = is_compiled(plan, synth)
-    common = work_key(params, inputs, hardware(), precision(), compiled)
+    common = work_key(params, common_inputs(params), hardware(), precision(), compiled)
     key = work_key(params, [PLAN / "plan.csv", SUBSAMPLE], common)
 
     with common_folder("synthesize", key) as work:
