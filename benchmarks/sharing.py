@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 
 from stages.shared.diffusion.sampling import reverse_steps
-from stages.shared.diffusion.translation import buckets
 from stages.shared.running.processes import deal
 from stages.shared.tables import SHARD_ROWS
+from stages.synthesize import lacking_batches
 
 STEPS = 25
 BATCH = 32
@@ -25,14 +25,11 @@ NOISE = 0.05  # standard deviation of a batch's time, as a share of it
 ROUNDS = 20
 
 
-def draw_batches(shards: int, rng: np.random.Generator) -> list[pd.DataFrame]:
-    """The batches of a plan, in the order in which `synthesize` takes them."""
-    rows = pd.DataFrame({"strength": rng.choice(STRENGTHS, size=shards * SHARD_ROWS)})
-    return sorted(buckets(rows, BATCH), key=lambda batch: batch.index[-1])
-
-
-def steps(batch: pd.DataFrame) -> int:
-    return reverse_steps(STEPS, float(batch["strength"].iloc[0]))
+def draw_costs(shards: int, rng: np.random.Generator) -> list[int]:
+    """The steps of a plan's batches, in the order in which `synthesize` takes them."""
+    plan = pd.DataFrame({"strength": rng.choice(STRENGTHS, size=shards * SHARD_ROWS)})
+    batches = lacking_batches(plan, np.ones(len(plan), bool), BATCH, single=False)
+    return [reverse_steps(STEPS, plan["strength"].iloc[batch[0]]) for batch in batches]
 
 
 def idle(loads: np.ndarray) -> float:
@@ -42,7 +39,7 @@ def idle(loads: np.ndarray) -> float:
 
 def by_batches(shards: int, count: int, rng: np.random.Generator) -> float:
     """Idle share where batches are dealt by their steps."""
-    costs = [steps(batch) for batch in draw_batches(shards, rng)]
+    costs = draw_costs(shards, rng)
     parts = deal(costs, costs, count)
 
     noisy = [sum(cost * rng.normal(1, NOISE) for cost in part) for part in parts]
@@ -53,7 +50,7 @@ def by_shards(shards: int, count: int, rng: np.random.Generator) -> float:
     """Idle share where each process takes whole shards in turn."""
     loads = np.zeros(count)
     for shard in range(shards):
-        costs = [steps(batch) for batch in draw_batches(1, rng)]
+        costs = draw_costs(1, rng)
         loads[shard % count] += sum(cost * rng.normal(1, NOISE) for cost in costs)
 
     return idle(loads)
