@@ -4,7 +4,6 @@ import copy
 
 import pytest
 import torch
-from torch._dynamo.testing import CompileCounterWithBackend
 
 from stages.finetune import add_lora
 from stages.shared.diffusion import compiling
@@ -13,6 +12,7 @@ from stages.shared.diffusion.sampling import Sampling
 from stages.shared.diffusion.text import encode_prompts
 from stages.shared.diffusion.translation import draw_noise, translate_latents
 from stages.shared.pretrained.reference import Pretrained
+from tests.support.compilations import count_compilations
 from tests.support.sampling import PLAIN
 from tests.support.tiny_models import save_tiny
 
@@ -36,12 +36,7 @@ def generate(pipeline) -> torch.Tensor:
 def test_a_compiled_unet_makes_the_same_images_and_is_compiled_once(pipeline, monkeypatch):
     eager = generate(pipeline)
 
-    counter = CompileCounterWithBackend("inductor")
-    compile_module = type(pipeline.unet).compile
-    monkeypatch.setattr(
-        type(pipeline.unet), "compile",
-        lambda unet, **options: compile_module(unet, backend=counter, **options),
-    )  # fmt: skip
+    counter = count_compilations(monkeypatch)
     compiling.compile_unet(pipeline)
     compiled = generate(pipeline)
     again = generate(pipeline)

@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor
-from torch._dynamo.testing import CompileCounterWithBackend
 
 from stages.shared.diffusion.base_model import load_base
 from stages.shared.diffusion.compiling import compile_unet
@@ -15,6 +14,7 @@ from stages.shared.diffusion.text import encode_prompts, predict
 from stages.shared.diffusion.translation import draw_noise, translate_latents
 from stages.shared.pretrained.reference import Pretrained
 from tests.conftest import PIPELINE
+from tests.support.compilations import count_compilations
 from tests.support.sampling import PLAIN
 from tests.support.tiny_models import save_tiny
 
@@ -131,12 +131,7 @@ def test_a_compiled_unet_reuses_too_and_is_compiled_twice(homes, monkeypatch):
     reuse_features(pipeline.unet, 2)
     eager = make(pipeline).int()
 
-    counter = CompileCounterWithBackend("inductor")
-    compile_module = type(pipeline.unet).compile
-    monkeypatch.setattr(
-        type(pipeline.unet), "compile",
-        lambda unet, **options: compile_module(unet, backend=counter, **options),
-    )  # fmt: skip
+    counter = count_compilations(monkeypatch)
     compile_unet(pipeline)
 
     assert (make(pipeline).int() - eager).abs().max() <= 1
