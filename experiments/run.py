@@ -13,30 +13,26 @@ import os
 import sys
 from pathlib import Path
 
-from experiments.claims import page as claims_page
-from experiments.claims.schema import read_claims
-from experiments.claims.verdicts import ClaimBook, read_findings
+from experiments.claims.schema import find_cases, read_claims
 from experiments.running import queue, watch
-from experiments.running.fingerprint import Stages, read_stages
-from experiments.running.plans import plan, spent
+from experiments.running.fingerprint import read_stages
+from experiments.running.ledger import FILE, Ledger, Targets
+from experiments.running.plans import lacking, plan, spent, targets_of
 from experiments.running.queue import Experiment
 from experiments.running.results import (
     DEFAULT_PRESET,
     folder,
     keep_published,
-    lacking,
-    read_json,
     record,
-    recorded,
+    setting_of,
     write,
 )
 from experiments.running.watch import Watch
 from experiments.running.workspace import Workspace
 from experiments.tables.recipes import Case, cases, read_preset, read_table
+from experiments.tables.replicates import count_replicates, replicates
 from stages.shared.errors import BadInput
-from stages.shared.files import write_json
 from stages.shared.params import read
-from stages.shared.paths import METRICS
 from stages.shared.running.work import INTERRUPTED
 
 WHOLE = ("claims", "table11")  # have no rows of their own
@@ -50,29 +46,87 @@ def jobs() -> int:
     return int(text)
 
 
-def seconds_file(preset: str) -> Path:
-    """How long each experiment took, by its fingerprint."""
-    return folder(preset) / "seconds.json"
+class Series:
+    """The replicates of some rows, and the ledger that holds what they have measured."""
 
+    def __init__(self, preset: str):
+        self.stages = read_stages()
+        self.workspace = Workspace(self.stages)
+        self.ledger = Ledger(folder(preset) / FILE)
 
-def announce(chosen: list[Case], unserved: list[Case], stages: Stages) -> list[Experiment]:
-    """Say what there is to do; returns it."""
-    params = read()
-    wanted = plan(chosen, stages, params)
-    missing = plan(unserved, stages, params)
+    def run(self, rows: list[Case], count: int, dry: bool) -> int:
+        """Run what the ledger lacks of each row's replicates; returns the exit status."""
+        wanted = [case for number in range(count) for case in replicate_all(rows, count, number)]
+        targets = targets_of(wanted, self.stages)
+        self.ledger.collect(targets, queue.finished())
 
-    finished = len(wanted) - len(missing)
-    count = f"{len(chosen)} rows, {len(wanted)} experiments"
-    print(f"{count}: {finished} are there, {len(missing)} to run")
-    for experiment in missing:
-        print(f"  {experiment.name}")
+        missing = self.announce(wanted, len(rows), count)
+        if dry or not missing:
+            return 0
+        return self.perform(missing, targets)
 
-    if missing and (others := count_others(missing)):
+    def announce(self, wanted: list[Case], rows: int, count: int) -> list[Experiment]:
+        """Say what there is to do; returns it."""
+        params = read()
+        whole = plan(wanted, self.stages, params)
+        missing = plan(lacking(wanted, self.stages, self.ledger), self.stages, params)
+
+        times = f" in {count} replicates" if count > 1 else ""
+        finished = len(whole) - len(missing)
         print(
-            f"{others} others wait in DVC's queue before these; "
-            "`dvc queue remove --queued` drops all that wait"
+            f"{rows} rows{times}, {len(whole)} experiments: "
+            f"{finished} are there, {len(missing)} to run"
         )
-    return missing
+        for experiment in missing:
+            print(f"  {experiment.name}")
+
+        if missing and (others := count_others(missing)):
+            print(
+                f"{others} others wait in DVC's queue before these; "
+                "`dvc queue remove --queued` drops all that wait"
+            )
+        return missing
+
+    def perform(self, experiments: list[Experiment], targets: dict[str, Targets]) -> int:
+        """Run them all; returns the exit status.
+
+        The ledger has each as soon as it has ended, however the wait ends.
+        """
+        self.workspace.check_place()
+        self.workspace.check_clean()  # else DVC would take changes along that are in no commit
+        session = Watch(experiments, self.workspace, queue)
+
+        def keep() -> None:
+            self.ledger.collect(targets, queue.finished())
+            self.ledger.note_seconds(seconds_of(session))
+
+        status = 0
+        try:
+            watch.run(session, jobs(), keep)
+        except KeyboardInterrupt:
+            print(
+                "interrupted; the same call goes on "
+                "(a worker may still be at work: `dvc queue stop --kill` ends it)"
+            )
+            status = INTERRUPTED
+        finally:
+            keep()
+
+        return status or int(any(outcome.failed for outcome in session.ended.values()))
+
+
+def replicate_all(rows: list[Case], count: int, number: int) -> list[Case]:
+    """All rows' replicate of that number, so that whole replicates come one after the other."""
+    return [replicates(case, count)[number] for case in rows]
+
+
+def seconds_of(session: Watch) -> dict[str, float]:
+    """How long those took that have ended well, by fingerprint."""
+    return {
+        fingerprint: outcome.seconds
+        for fingerprint, outcome in session.ended.items()
+        if outcome.seconds and not outcome.failed
+    }
 
 
 def count_others(experiments: list[Experiment]) -> int:
@@ -82,94 +136,47 @@ def count_others(experiments: list[Experiment]) -> int:
     return len(waiting - {experiment.fingerprint for experiment in experiments})
 
 
-def perform(experiments: list[Experiment], workspace: Workspace, preset: str) -> int:
-    """Run them all; returns the exit status.
-
-    What is known of their seconds is kept however the wait ends.
-    """
-    if not experiments:
-        return 0
-
-    workspace.check_place()
-    workspace.check_clean()  # else DVC would take changes along that are in no commit
-    session = Watch(experiments, workspace, queue)
-    status = 0
-    try:
-        watch.run(session, jobs())
-    except KeyboardInterrupt:
-        print(
-            "interrupted; the same call goes on "
-            "(a worker may still be at work: `dvc queue stop --kill` ends it)"
-        )
-        status = INTERRUPTED
-    finally:
-        keep_seconds(session, seconds_file(preset))
-
-    return status or int(any(outcome.failed for outcome in session.ended.values()))
-
-
-def keep_seconds(session: Watch, path: Path) -> None:
-    """Add the seconds of those that have ended well to the file."""
-    done = {
-        fingerprint: outcome.seconds
-        for fingerprint, outcome in session.ended.items()
-        if outcome.seconds and not outcome.failed
-    }
-    write_json(path, read_json(path) | done)
-
-
 def run_table(name: str, patterns: list[str], preset: str, dry: bool) -> int:
     """Returns the exit status."""
     table = read_table(name)
     tree = read_preset(preset)
-    stages = read_stages()
-    workspace = Workspace(stages)
+    count = count_replicates(table.replicates)
     path = folder(preset) / f"{name}.json"
-    earlier = recorded(path, table.columns)
 
+    series = Series(preset)
     chosen = cases(name, tree, patterns)
-    missing = announce(chosen, lacking(chosen, stages, queue.finished(), earlier), stages)
+    status = series.run(chosen, count, dry)
     if dry:
-        return 0
+        return status
 
-    status = perform(missing, workspace, preset)
-
-    seconds = read_json(seconds_file(preset))
     rows = [
-        record(case, table.columns, stages, queue.finished(), earlier, seconds)
+        record(case, table.columns, series.stages, series.ledger, count)
         for case in cases(name, tree)
     ]
     rows = keep_published(rows, path, table.columns)
-    write(path, table, rows, preset, tree["train"]["trials"])
-    print(f"wrote {path} and {path.with_suffix('.md')}; {spent(chosen, stages, seconds)}")
+    write(path, table, rows, preset, setting_of(count, tree))
+
+    cost = spent(replicate_rows(chosen, count), series.stages, series.ledger)
+    print(f"wrote {path} and {path.with_suffix('.md')}; {cost}")
     return status
+
+
+def replicate_rows(rows: list[Case], count: int) -> list[Case]:
+    return [case for row in rows for case in replicates(row, count)]
 
 
 def run_claims(preset: str, dry: bool) -> int:
     """Returns the exit status."""
+    claims = read_claims()
     tree = read_preset(preset)
-    stages = read_stages()
-    workspace = Workspace(stages)
-    path = METRICS / "claims.json" if preset == DEFAULT_PRESET else folder(preset) / "claims.json"
-    book = ClaimBook(read_claims(), tree, stages, read_json(path))
+    count = count_replicates(claims.replicates)
+    rows = find_cases(claims, tree)
 
-    chosen = list(book.cases.values())
-    missing = announce(chosen, book.lacking(queue.finished()), stages)
+    series = Series(preset)
+    status = series.run(list(rows.values()), count, dry)
     if dry:
-        return 0
+        return status
 
-    status = perform(missing, workspace, preset)
-
-    cost = spent(chosen, stages, read_json(seconds_file(preset)))
-    content = book.content(queue.finished())
-    if len(read_findings(content)) < len(read_findings(read_json(path))):
-        print(
-            f"{path}: left as it is, since it holds more than is measured now; call again; {cost}"
-        )
-        return status or 1
-
-    claims_page.write(content, path, preset, tree["train"]["trials"], cost)
-    print(f"wrote {path} and {path.with_suffix('.md')}; {cost}")
     return status
 
 

@@ -2,42 +2,58 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, field_validator
 
-from experiments.claims.evidence import CLAIMS_FILE, check_measure
 from experiments.tables.recipes import Case, Target, Tree, cases, parse, read_recipe
 from stages.shared.errors import BadInput
 from stages.shared.params import Section
 
-IMAGES = "images."  # before a column of data/assess/images.csv
-Rows = Annotated[
+CLAIMS_FILE = "experiments/tables/claims.yaml"
+GROUPS = ("landbird_land", "landbird_water", "waterbird_land", "waterbird_water")
+# by name: the file in metrics/ and the path in it, where {arm} stands for the row's
+MEASURES = {
+    **{name: f"evaluate arms.{{arm}}.{name}" for name in ("top1", "many", "medium", "few")},
+    "waterbird_average": "evaluate arms.{arm}.waterbird.average",
+    "waterbird_worst": "evaluate arms.{arm}.waterbird.worst",
+    **{name: f"evaluate arms.{{arm}}.waterbird.groups.{name}" for name in GROUPS},
+    "faithful": "assess faithfulness.all",
+    "background_kept": "assess background.kept.all",
+    "filter_gain": "assess faithfulness.filter_gain",
+}
+Names = Annotated[
     list[str], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)
 ]
 
 
 class Part(Section):
-    """A comparison; rows are written <table>/<row>, and several of them count by their mean."""
+    """A comparison: the better rows' mean less the worse rows', of which there may be none.
 
-    better: Rows = Field(min_length=1)
-    worse: Rows = Field(min_length=1)
-    measure: str
-    beyond: Rows = Field(default=[])  # measures that it must gain more than, in the mean
+    Rows are written <table>/<row>. Several measures count by their mean.
+    """
+
+    better: Names = Field(min_length=1)
+    worse: Names = Field(default=[])
+    measure: Names = Field(min_length=1)
+    beyond: Names = Field(default=[])  # measures that it must gain more than, in the mean
     kind: Literal["greater", "not-worse"] = "greater"
+    margin: float | None = Field(default=None, gt=0)  # points; None: the claims' own
 
-
-class Filtered(Section):
-    """A comparison of the images that the filter kept with those that it dropped."""
-
-    row: str
-    column: str
+    @field_validator("measure", "beyond")
+    @classmethod
+    def check_measures(cls, names: list[str]) -> list[str]:
+        for name in names:
+            if name not in MEASURES:
+                raise ValueError(f"{name!r} is none of {', '.join(MEASURES)}")
+        return names
 
 
 class Claim(Section):
     """A claim in words, and the comparisons that it stands or falls with."""
 
-    text: str
+    text: str  # what is tested
     source: str  # where the paper says so, or what is added to it
-    parts: list[Part | Filtered] = Field(min_length=1)
+    paper: str = ""  # its own words; none for what is added to it
+    parts: list[Part] = Field(min_length=1)
 
 
 class Claims(Section):
@@ -45,6 +61,8 @@ class Claims(Section):
 
     title: str
     note: str = ""
+    replicates: int = Field(ge=2)
+    level: float = Field(gt=0, lt=1)  # of a claim's verdict, over the claims of its family
     margin: float = Field(gt=0)  # points
     claims: dict[str, Claim]
 
@@ -54,51 +72,34 @@ def read_claims() -> Claims:
     return parse(Claims, read_recipe("claims"), "claims")
 
 
-def rows_of(part: Part | Filtered) -> list[str]:
+def rows_of(part: Part) -> list[str]:
     """The rows that a part compares."""
-    return [part.row] if isinstance(part, Filtered) else [*part.better, *part.worse]
+    return [*part.better, *part.worse]
 
 
-def parts_of(claims: Claims) -> list[Part | Filtered]:
-    """The parts of all claims."""
-    return [part for claim in claims.claims.values() for part in claim.parts]
-
-
-def target_of(part: Part | Filtered) -> Target:
-    """The stage whose inputs or outputs the part reads."""
-    reads_images = isinstance(part, Filtered) or part.measure.startswith(IMAGES)
-    return "assess" if reads_images else "evaluate"
-
-
-def check_names(part: Part | Filtered) -> None:
-    """Raises BadInput for a misspelt measure, before anything runs for it.
-
-    Columns of images cannot be checked here: they are known from the images alone.
-    """
-    if isinstance(part, Filtered):
-        return
-
-    for name in [part.measure, *part.beyond]:
-        if not name.startswith(IMAGES):
-            check_measure(name)
+def targets_of(part: Part) -> set[Target]:
+    """The stages whose metrics the part reads."""
+    files = {MEASURES[name].split(" ")[0] for name in [*part.measure, *part.beyond]}
+    return files  # type: ignore[return-value]
 
 
 def find_cases(claims: Claims, preset: Tree) -> dict[str, Case]:
     """All rows that the claims compare, by <table>/<row>.
 
-    Raises BadInput for an unknown row or measure, and for a row whose experiment does not run what
-    a part reads.
+    Raises BadInput for an unknown row, and for one whose experiment does not run what a part reads.
     """
-    wanted = dict.fromkeys(row for part in parts_of(claims) for row in rows_of(part))
+    parts = [part for claim in claims.claims.values() for part in claim.parts]
+    wanted = dict.fromkeys(row for part in parts for row in rows_of(part))
     tables = dict.fromkeys(row.partition("/")[0] for row in wanted)
     known = {f"{table}/{case.name}": case for table in tables for case in cases(table, preset)}
     if unknown := [row for row in wanted if row not in known]:
         raise BadInput(f"{CLAIMS_FILE}: there is no row {unknown[0]!r}; write <table>/<row>")
 
-    for part in parts_of(claims):
-        check_names(part)
-        target = target_of(part)
-        if without := [row for row in rows_of(part) if target not in known[row].targets]:
-            raise BadInput(f"{CLAIMS_FILE}: {without[0]!r} does not run {target}; take another row")
+    for part in parts:
+        for row in rows_of(part):
+            if lacking := targets_of(part) - set(known[row].targets):
+                raise BadInput(
+                    f"{CLAIMS_FILE}: {row!r} does not run {lacking.pop()}; take another row"
+                )
 
     return {row: known[row] for row in wanted}

@@ -5,10 +5,10 @@ Rows with equal parameters share one, and an experiment that is finished is not 
 
 import json
 import re
-from collections.abc import Collection
 from typing import NamedTuple
 
 from experiments.running.fingerprint import Stages, fingerprint
+from experiments.running.ledger import Ledger, Targets
 from experiments.running.overrides import overrides
 from experiments.running.queue import Experiment
 from experiments.tables.recipes import Case, Target, Tree
@@ -22,10 +22,25 @@ def fingerprints_of(case: Case, stages: Stages) -> list[str]:
     return [fingerprint(stages, targets, case.params) for targets in choices]
 
 
-def find_serving(case: Case, stages: Stages, finished: Collection[str]) -> str | None:
-    """The fingerprint of a finished experiment that serves the row."""
-    serving = [key for key in fingerprints_of(case, stages) if key in finished]
+def targets_of(cases: list[Case], stages: Stages) -> dict[str, Targets]:
+    """The targets of every experiment that serves one of the rows, by fingerprint."""
+    known: dict[str, Targets] = {}
+    for case in cases:
+        own, *wider = fingerprints_of(case, stages)
+        known[own] = case.targets
+        known |= dict.fromkeys(wider, ALL)
+    return known
+
+
+def find_serving(case: Case, stages: Stages, ledger: Ledger) -> str | None:
+    """The fingerprint of an experiment in the ledger that serves the row."""
+    serving = [key for key in fingerprints_of(case, stages) if key in ledger]
     return serving[0] if serving else None
+
+
+def lacking(cases: list[Case], stages: Stages, ledger: Ledger) -> list[Case]:
+    """The rows that no experiment in the ledger serves."""
+    return [case for case in cases if find_serving(case, stages, ledger) is None]
 
 
 def plan(cases: list[Case], stages: Stages, workspace: Tree) -> list[Experiment]:
@@ -74,9 +89,10 @@ class Spent(NamedTuple):
         return f"{self.experiments} experiments{aside}, {self.minutes:g} min in all"
 
 
-def spent(cases: list[Case], stages: Stages, seconds: dict[str, float]) -> Spent:
-    """`seconds` holds the experiments' times by fingerprint."""
-    serving = [find_serving(case, stages, seconds) for case in merge(cases)]
-    known = [seconds[key] for key in serving if key is not None]
+def spent(cases: list[Case], stages: Stages, ledger: Ledger) -> Spent:
+    """Of the experiments that the ledger holds."""
+    serving = [find_serving(case, stages, ledger) for case in merge(cases)]
+    seconds = [ledger[key]["seconds"] for key in serving if key is not None]
+    known = [value for value in seconds if value is not None]
 
-    return Spent(len(serving), round(sum(known) / 60, 1), len(serving) - len(known))
+    return Spent(len(seconds), round(sum(known) / 60, 1), len(seconds) - len(known))

@@ -1,29 +1,44 @@
 """What the experiments have measured, beside the paper's numbers.
 
-The files are metrics/paper/<table>.json and <table>.md. Values are read at the experiments' own
-revisions; a row whose experiment does not exist is marked missing. A row that the file holds
-already, with the same fingerprint, stands also in a clone, which has no experiments.
+The files are metrics/paper/<table>.json and <table>.md, made of the ledger. A row that has not been
+run is marked missing, but keeps what the file holds of it, by older code.
 """
 
 import json
+from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from experiments.commands import git
+from experiments.intervals import estimate
 from experiments.markdown import markdown_table
 from experiments.running.fingerprint import Stages
-from experiments.running.plans import find_serving, fingerprints_of
-from experiments.tables.recipes import Case, Table
+from experiments.running.ledger import Entry, Ledger
+from experiments.running.plans import find_serving
+from experiments.tables.recipes import Case, Table, Tree
+from experiments.tables.replicates import TRIALS, replicates
 from stages.shared.files import write_json
 from stages.shared.paths import METRICS
 
 FOLDER = METRICS / "paper"
 DEFAULT_PRESET = "toybirds"  # whose results lie in FOLDER itself
-COMMIT_DIGITS = 7
-MEASURED = ("measured", "experiment", "fingerprint", "seconds", "commit")
+MEASURED = ("measured", "experiments", "commits")
 Record = dict[str, Any]
-Records = dict[str, dict[str, Record]]  # of an earlier table, by fingerprint and arm
 Value = dict[str, Any]  # value and, where it has them, interval or deviation
+
+
+class Setting(NamedTuple):
+    """How often a row was run."""
+
+    replicates: int
+    trials: int  # classifiers in each
+
+    def __str__(self) -> str:
+        return "1 run" if self.replicates == 1 else f"{self.replicates} replicates"
+
+
+def setting_of(count: int, preset: Tree) -> Setting:
+    """`count`: the replicates; one is the preset's own run."""
+    return Setting(count, preset["train"]["trials"] if count == 1 else TRIALS)
 
 
 def folder(preset: str) -> Path:
@@ -34,62 +49,36 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_text()) if path.is_file() else {}
 
 
-def recorded(path: Path, columns: dict[str, str]) -> Records:
-    """The measured rows of an earlier table; none where its columns were others."""
-    content = read_json(path)
-    if content.get("columns") != columns:
-        return {}
-
-    records: Records = {}
-    for row in content["rows"]:
-        if row["measured"] is not None:
-            records.setdefault(row["fingerprint"], {})[row["arm"]] = row
-    return records
-
-
-def records_of(earlier: Records, arm: str) -> dict[str, Record]:
-    """What is recorded of an arm, by fingerprint."""
-    return {key: rows[arm] for key, rows in earlier.items() if arm in rows}
-
-
-def lacking(
-    chosen: list[Case], stages: Stages, finished: dict[str, str], earlier: Records
-) -> list[Case]:
-    """The rows that no experiment serves and no record.
-
-    A record of another arm of the same experiment does not serve a row.
-    """
-    missing = []
-    for case in chosen:
-        known = finished.keys() | records_of(earlier, case.arm).keys()
-        if find_serving(case, stages, known) is None:
-            missing.append(case)
-    return missing
-
-
-def read_values(case: Case, columns: dict[str, str], ref: str) -> dict[str, Value]:
-    """The row's value in each column that its targets have measured.
-
-    To evaluate an arm it was trained. Other metrics at the git ref are those of another run.
-    """
+def read_values(case: Case, columns: dict[str, str], entries: list[Entry]) -> dict[str, Value]:
+    """The row's value in each column that its targets have measured, over its replicates."""
     measured: set[str] = set(case.targets)
     if "evaluate" in measured:
         measured.add(f"train/{case.arm}")
 
     values: dict[str, Value] = {}
-    files: dict[str, Any] = {}
     for column, source in columns.items():
         file, path = source.format(arm=case.arm).split(" ")
         if file not in measured:
             continue
 
-        if file not in files:
-            files[file] = json.loads(git("show", f"{ref}:metrics/{file}.json"))
-        value = find(files[file], path)
-        if value is not None:
-            values[column] = value
+        found = [find(entry["metrics"][file], path) for entry in entries]
+        known = [value for value in found if value is not None]
+        if known:
+            values[column] = combine(known)
 
     return values
+
+
+def combine(values: list[Value]) -> Value:
+    """The mean over replicates with its t interval; one replicate keeps its own."""
+    if len(values) == 1:
+        return values[0]
+
+    found = estimate([value["value"] for value in values])
+    return {
+        "value": round(found.value, 4),
+        "interval": [round(found.low, 4), round(found.high, 4)],
+    }
 
 
 def find(metrics: Any, path: str) -> Value | None:
@@ -109,38 +98,26 @@ def find(metrics: Any, path: str) -> Value | None:
 
 
 def record(
-    case: Case,
-    columns: dict[str, str],
-    stages: Stages,
-    finished: dict[str, str],
-    earlier: Records,
-    seconds: dict[str, float],
+    case: Case, columns: dict[str, str], stages: Stages, ledger: Ledger, count: int
 ) -> Record:
-    """A row as it is published: measured at its experiment, recorded earlier, or missing (None).
-
-    Its commit is the one whose code measured it.
-    """
+    """A row as it is published, measured at its replicates, or missing (None)."""
     row: Record = {"name": case.name, "arm": case.arm, "paper": case.paper}
-    records = records_of(earlier, case.arm)
 
-    fingerprint = find_serving(case, stages, finished)
-    if fingerprint is not None:
-        ref = finished[fingerprint]
-        # refs/exps/<2 digits>/<38 digits>/<name>: the digits are the commit that it was run at
-        *_, first, rest, name = ref.split("/")
-        return row | {
-            "measured": read_values(case, columns, ref),
-            "experiment": name,
-            "fingerprint": fingerprint,
-            "seconds": seconds.get(fingerprint),
-            "commit": (first + rest)[:COMMIT_DIGITS],
-        }
+    entries = serving_entries(case, stages, ledger, count)
+    if not entries:
+        return row | dict.fromkeys(MEASURED)
 
-    fingerprint = find_serving(case, stages, records)
-    if fingerprint is not None:
-        return row | {field: records[fingerprint].get(field) for field in MEASURED}
+    return row | {
+        "measured": read_values(case, columns, entries),
+        "experiments": [entry["name"] for entry in entries],
+        "commits": sorted({entry["commit"] for entry in entries}),
+    }
 
-    return row | dict.fromkeys(MEASURED) | {"fingerprint": fingerprints_of(case, stages)[0]}
+
+def serving_entries(case: Case, stages: Stages, ledger: Ledger, count: int) -> list[Entry]:
+    """What the ledger holds of the row's replicates, in their order."""
+    served = [find_serving(each, stages, ledger) for each in replicates(case, count)]
+    return [ledger[fingerprint] for fingerprint in served if fingerprint is not None]
 
 
 def keep_published(rows: list[Record], path: Path, columns: dict[str, str]) -> list[Record]:
@@ -167,21 +144,21 @@ def keep_published(rows: list[Record], path: Path, columns: dict[str, str]) -> l
     return kept
 
 
-def write(path: Path, table: Table, rows: list[Record], preset: str, trials: int) -> None:
+def write(path: Path, table: Table, rows: list[Record], preset: str, setting: Setting) -> None:
     """Both files of a table."""
     content = {
         "title": table.title,
         "note": table.note,
         "preset": preset,
-        "trials": trials,
+        **setting._asdict(),
         "columns": table.columns,
         "rows": rows,
     }
     write_json(path, content)
-    path.with_suffix(".md").write_text(render(table, rows, preset, trials))
+    path.with_suffix(".md").write_text(render(table, rows, preset, setting))
 
 
-def render(table: Table, rows: list[Record], preset: str, trials: int) -> str:
+def render(table: Table, rows: list[Record], preset: str, setting: Setting) -> str:
     """The rows as a Markdown table: ours, then the paper's."""
     printed = list(dict.fromkeys(column for row in rows for column in row["paper"]))
     head = ["", *table.columns, *(f"paper: {column}" for column in printed)]
@@ -192,17 +169,21 @@ def render(table: Table, rows: list[Record], preset: str, trials: int) -> str:
         papers = [show_printed(row["paper"].get(column)) for column in printed]
         lines.append([row["name"], *ours, *papers])
 
-    note = f"{explain(preset, trials, bool(printed))} {table.note} {name_code(rows)}"
+    note = f"{explain(preset, setting, bool(printed))} {table.note} {name_code(rows)}"
     note = " ".join(note.split())  # table.note may be empty, or have line breaks
 
     return f"# {table.title}\n\n{markdown_table(lines)}\n\n{note}\n"
 
 
-def explain(preset: str, trials: int, has_printed: bool) -> str:
+def explain(preset: str, setting: Setting, has_printed: bool) -> str:
     """What the table's numbers are; `has_printed`: whether the paper has any."""
-    plural = "" if trials == 1 else "s"
-    text = f"Ours: preset {preset}, {trials} trial{plural}; "
-    text += "± one standard deviation between the trials, [95 % interval]."
+    plural = "" if setting.trials == 1 else "s"
+    text = f"Ours: preset {preset}, {setting} of {setting.trials} trial{plural}; "
+
+    if setting.replicates > 1:
+        text += "means with [95 % interval] of Student's t over the replicates."
+    else:
+        text += "± one standard deviation between the trials, [95 % interval]."
     if not has_printed:
         text += " The paper prints no numbers for this one."
 
@@ -211,13 +192,10 @@ def explain(preset: str, trials: int, has_printed: bool) -> str:
 
 def name_code(rows: list[Record]) -> str:
     """Which code made the rows; nothing where none is measured."""
-    counts: dict[str, int] = {}
-    for row in rows:
-        if row.get("commit"):
-            counts[row["commit"]] = counts.get(row["commit"], 0) + 1
-
+    counts = Counter(commit for row in rows for commit in row["commits"] or [])
     if len(counts) < 2:
         return "".join(f"Made by the code of commit {commit}." for commit in counts)
+
     parts = [f"{count} by that of {commit}" for commit, count in counts.items()]
     return f"Rows made by the code of several commits: {', '.join(parts)}."
 
@@ -229,11 +207,11 @@ def show(measured: dict[str, Value] | None, column: str) -> str:
         return ""
 
     value = measured[column]
-    text = f"{value['value']:g}"
+    text = f"{value['value']:.4g}"
     if "deviation" in value:
-        text += f" ± {value['deviation']:g}"
+        text += f" ± {value['deviation']:.4g}"
     if "interval" in value:
-        text += " [{:g}, {:g}]".format(*value["interval"])
+        text += " [{:.4g}, {:.4g}]".format(*value["interval"])
     return text
 
 

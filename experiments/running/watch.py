@@ -58,15 +58,23 @@ class Watch:
         self._dead: dict[str, float] = {}  # when it was first seen running without a process
         self._moved = math.inf  # no worker was started yet
 
-    def submit(self) -> None:
-        """Queue what is not finished, and neither waits nor runs."""
+    def submit(self, jobs: int = 0) -> None:
+        """Queue what is not finished, and neither waits nor runs.
+
+        Workers, so many as `jobs`, begin as soon as each has something to do: hundreds of
+        experiments take minutes to queue.
+        """
         entries = self.queue.entries()
         known = set(self.queue.finished())
         known |= {key for key, entry in entries.items() if entry.status in ("Queued", "Running")}
 
         lacking = [experiment for key, experiment in self.waiting.items() if key not in known]
-        for experiment in tqdm(lacking, desc="queue", unit="experiment"):
+        for number, experiment in enumerate(tqdm(lacking, desc="queue", unit="experiment"), 1):
             self._enqueue(experiment)
+            if number == jobs < len(lacking):
+                self.start(jobs)
+            elif number > jobs > 0:
+                self.look()
 
     def _enqueue(self, experiment: Experiment) -> None:
         self.workspace.check_same()
@@ -151,10 +159,18 @@ def has_ended(fingerprint: str, entries: dict[str, Entry], finished: dict[str, s
     return left or fingerprint in finished
 
 
-def run(watch: Watch, jobs: int, sleep: Callable[[float], None] = time.sleep) -> None:
-    """Queue the experiments, start workers, and wait for the end of all."""
-    watch.submit()
+def run(
+    watch: Watch,
+    jobs: int,
+    keep: Callable[[], None] = lambda: None,
+    sleep: Callable[[float], None] = time.sleep,
+) -> None:
+    """Queue the experiments, start workers, and wait for the end of all.
+
+    `keep` is called whenever some have ended.
+    """
     watch.look(first=True)
+    watch.submit(jobs)
     watch.start(jobs)
 
     total = len(watch.waiting) + len(watch.ended)
@@ -162,6 +178,9 @@ def run(watch: Watch, jobs: int, sleep: Callable[[float], None] = time.sleep) ->
         while watch.waiting:
             sleep(POLL)
             bar.set_postfix_str(", ".join(watch.look()))
+            if len(watch.ended) > bar.n:
+                keep()
             bar.update(len(watch.ended) - bar.n)
+
             if watch.is_stalled():
                 watch.recover(jobs)

@@ -42,6 +42,7 @@ class Table(Section):
 
     title: str
     note: str = ""
+    replicates: int = Field(default=1, ge=1)  # runs of each row, see replicates.py
     set: Changes = Field(default={})
     arms: list[str] = Field(min_length=1)  # the arms to keep, of the preset's and of `set`'s
     arm: str
