@@ -1,10 +1,13 @@
 """Student's t on the means of replicates."""
 
 import math
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
 from scipy import stats
+
+LEVEL = 0.05  # of all intervals: they have 95 %
 
 
 class Estimate(NamedTuple):
@@ -17,31 +20,34 @@ class Estimate(NamedTuple):
     replicates: int
 
 
-def estimate(values: list[float], level: float = 0.05) -> Estimate:
-    """The mean with its interval of 1 - `level`; endless where one replicate cannot tell."""
-    count = len(values)
-    value = float(np.mean(values))
-    if count < 2:
-        return Estimate(value, -math.inf, math.inf, math.nan, count)
-
+def estimate(values: list[float]) -> Estimate:
+    """The mean of at least two replicates' values, with its 95 % interval."""
     deviation = float(np.std(values, ddof=1))
-    half = float(stats.t.ppf(1 - level / 2, count - 1)) * deviation / math.sqrt(count)
-    return Estimate(value, value - half, value + half, deviation, count)
+    return interval(float(np.mean(values)), deviation, len(values))
+
+
+def interval(value: float, deviation: float, replicates: int) -> Estimate:
+    """The interval of a mean over so many replicates that deviate so much."""
+    error = deviation / math.sqrt(replicates)
+    half = quantile(replicates) * error
+    return Estimate(value, value - half, value + half, deviation, replicates)
+
+
+@cache
+def quantile(replicates: int) -> float:
+    """How many standard errors an interval reaches to either side."""
+    return float(stats.t.ppf(1 - LEVEL / 2, replicates - 1))
 
 
 def p_above(found: Estimate, threshold: float) -> float:
-    """The one-sided p of "the mean is at most the threshold"; small where it lies above."""
-    if found.replicates < 2:
-        return 1.0
-
+    """The one-sided p of "the mean is at most the threshold": small where it lies above."""
     error = found.deviation / math.sqrt(found.replicates)
-    if error == 0.0:  # replicates without any difference: their mean is the truth
-        return 0.0 if found.value > threshold else 1.0
+    if error == 0.0:  # replicates that do not differ: their mean is all there is to know
+        return float(found.value <= threshold)
 
     return float(stats.t.sf((found.value - threshold) / error, found.replicates - 1))
 
 
 def p_below(found: Estimate, threshold: float) -> float:
-    """The one-sided p of "the mean is at least the threshold"; small where it lies below."""
-    mirrored = found._replace(value=-found.value, low=-found.high, high=-found.low)
-    return p_above(mirrored, -threshold)
+    """The one-sided p of "the mean is at least the threshold": small where it lies below."""
+    return p_above(found._replace(value=-found.value), -threshold)

@@ -30,6 +30,14 @@ from stages.shared.figures.samples import (
     towards,
     without_reference,
 )
+from stages.shared.figures.verdict import (
+    LOSS,
+    judge_arm,
+    sort_classes,
+    tell_gain,
+    tell_losers,
+    tell_places,
+)
 from stages.shared.manifests import read_classes, read_manifest
 from stages.shared.methods import TITLES, read_filter, read_mode
 from stages.shared.params import load
@@ -114,7 +122,7 @@ def render(context: dict[str, Any]) -> str:
 
     filters = (
         data_uri, direction, figure_uri, label_text, listed, number, signed, strengths_shown,
-        towards,
+        tell_gain, tell_losers, tell_places, towards,
     )  # fmt: skip
     environment.filters |= {function.__name__: function for function in filters}
 
@@ -182,13 +190,23 @@ def read_images(gamma: float | list[float]) -> dict[str, Any]:
     }
 
 
-def read_metrics() -> dict[str, Any]:
-    """The page's share of metrics/, the arms in the order of params.yaml."""
+def read_metrics(synthetic: list[str]) -> dict[str, Any]:
+    """The page's share of metrics/, the arms in the order of params.yaml.
+
+    The verdict is on the first of the `synthetic` arms.
+    """
     evaluation = read_json(METRICS / "evaluate.json")
     attention = read_json(METRICS / "attention.json")
     assess = read_json(METRICS / "assess.json")
     history = read_csv(PLOTS / "curves.csv")
     arms = {arm: evaluation["arms"][arm] for arm in history["arm"].unique()}
+    gain = evaluation.get("gain", {})
+    per_class = read_csv(METRICS / "per_class.csv").to_dict("records")
+
+    verdict = None
+    if synthetic:
+        verdict = judge_arm(synthetic[0], arms, gain, per_class)
+        per_class = sort_classes(per_class, synthetic[0])
 
     figure = None
     if attention["images"]:
@@ -204,10 +222,12 @@ def read_metrics() -> dict[str, Any]:
         "curves": curves(history),
         "fidelity": fidelity(assess) if assess["images"] else [],
         "filter": read_json(METRICS / "filter.json"),
-        "gain": evaluation.get("gain", {}),
+        "gain": gain,
         "groups": title_groups(arms),
-        "per_class": read_csv(METRICS / "per_class.csv").to_dict("records"),
+        "loss": LOSS,
+        "per_class": per_class,
         "trials": int(history["trials"].max()),
+        "verdict": verdict,
     }
 
 
@@ -240,7 +260,7 @@ def main() -> None:
     sheet(images["headings"], images["strips"]).save(METRICS / "samples.png")
 
     page = {"gamma": params.synth.gamma, "method": TITLES[params.method]}
-    measured = read_metrics()
+    measured = read_metrics(list(params.arms.get("synthetic", {})))
     (METRICS / "report.html").write_text(render(page | images | measured), encoding="utf-8")
 
     print("\n".join(summarise(measured["arms"], measured["gain"])))

@@ -1,105 +1,143 @@
-"""The claims' verdicts and what they rest on: metrics/claims.json, and claims.md for people."""
+"""The verdicts for people: metrics/claims.md, beside claims.json and the figure claims.png."""
 
 from collections import Counter
 from pathlib import Path
 
-from experiments.claims.evidence import Gain
+from experiments.claims.figure import draw_claims
+from experiments.claims.verdicts import FAMILIES
 from experiments.markdown import markdown_table
 from experiments.running.plans import Spent
 from experiments.tables.recipes import Tree
+from experiments.tables.replicates import TRIALS
 from stages.shared.files import write_json
 
 LEGEND = """
 A row is written `<table>/<row>`, after the files of `experiments/tables/`. The measures: `top1` is
 the accuracy on the test images; `many`, `medium` and `few` are the mean accuracies of the classes
-with many, medium and few training images; `waterbird_*` are accuracies on the Waterbird images: of
-a species group on a background, their average and the worst of them; `images.*` are means over the
-synthetic images, of a column of `data/assess/images.csv`. `few, beyond many` is the difference in
-`few` less the difference in `many`.
+with many, medium and few training images; `waterbird_*` and `landbird_*` are accuracies on the
+Waterbird images: of a species group on a background, their average and the worst of them;
+`faithful` and `background_kept` are percentages of the synthetic images; `filter_gain` is how much
+more of the kept images than of the dropped ones of their strength the judge recognises. `few,
+beyond many` is the difference in `few` less the difference in `many`. After an undecided part
+stands how many replicates would decide it, were mean and deviation to stay as they are.
 """
 
 
-def render(content: Tree, preset: str, trials: int, cost: Spent) -> str:
-    """The verdicts, and under them what they rest on, as Markdown."""
-    verdicts = [["", "claim", "source", "verdict"], ["---"] * 4]
-    parts = [["", "compared", "measure", "difference (points)", "verdict"], ["---"] * 5]
-    for key, claim in content["claims"].items():
-        verdicts.append([key, claim["text"], claim["source"], claim["verdict"]])
-        for part in claim["parts"]:
-            difference = show(part["difference"])
-            parts.append([key, *describe(part), difference, part["verdict"]])
+def write(content: Tree, path: Path, preset: str, cost: Spent) -> None:
+    """Write the json file, and the page and the figure beside it."""
+    write_json(path, content | {"preset": preset, "trials": TRIALS} | cost._asdict())
+    draw_claims(content, path.with_suffix(".png"))
+    path.with_suffix(".md").write_text(render(content, preset, path.stem, cost))
 
+
+def render(content: Tree, preset: str, stem: str, cost: Spent) -> str:
+    """The verdicts, and under them what they rest on, as Markdown."""
     sections = [
         f"# {content['title']}",
-        explain_claims(preset, trials),
-        explain_verdicts(content["margin"]),
-        *filter(None, [content["note"]]),
         f"{count_verdicts(content)} {name_commits(content)} {cost}.",
-        markdown_table(verdicts),
+        f"![Every comparison with its interval]({stem}.png)",
+        markdown_table(list_claims(content)),
+        "## How they were reached",
+        explain_replicates(content, preset),
+        explain_verdicts(content),
+        *filter(None, [" ".join(content["note"].split())]),
         "## What each verdict rests on",
         " ".join(LEGEND.split()),
-        markdown_table(parts),
+        markdown_table(list_parts(content)),
     ]
     return "\n\n".join(sections) + "\n"
 
 
-def explain_claims(preset: str, trials: int) -> str:
-    """What is claimed, and what it is tested on."""
-    times = "once" if trials == 1 else f"{trials} times"
+def list_claims(content: Tree) -> list[list[str]]:
+    """A line for each claim: its words, what is tested, its verdict."""
+    lines = [["", "claim", "the paper's words", "p", "verdict"], ["---"] * 5]
+    for key, claim in content["claims"].items():
+        p = claim.get("p")
+        smallest = "" if p is None else f"{min(p.values()):.2g}"
+        words = f"{claim['paper']} ({claim['source']})" if claim["paper"] else claim["source"]
+        lines.append([key, claim["text"], words, smallest, f"**{claim['verdict']}**"])
+    return lines
+
+
+def list_parts(content: Tree) -> list[list[str]]:
+    """A line for each part: what is compared, the difference, its verdict."""
+    lines = [["", "compared", "measure", "difference (points)", "verdict"], ["---"] * 5]
+    for key, claim in content["claims"].items():
+        for part in claim["parts"]:
+            lines.append([key, compared(part), measured(part), show(part), tell(part)])
+    return lines
+
+
+def explain_replicates(content: Tree, preset: str) -> str:
+    """What the numbers are made of, and what their intervals cover."""
     text = f"""
-        Each claim is the paper's, or goes beyond it, as its source says. It is tested by
-        comparisons between rows of the paper's tables, which are run on preset {preset}; each row's
-        classifier is trained {times}.
+        Each claim is tested by comparisons between rows of the paper's tables, run on preset
+        {preset} in {content["replicates"]} replicates. A replicate is the whole pipeline under a
+        seed of its own, which redraws training rows, fine-tuning, plan, images and {TRIALS}
+        classifiers an arm; rows of one replicate share the seed and are paired. A comparison is the
+        mean difference in points, with its [95 % interval] of Student's t over the replicates. The
+        intervals hold for this world, its base model and its test images, which all replicates
+        share.
     """
     return " ".join(text.split())
 
 
-def explain_verdicts(margin: float) -> str:
-    """How a verdict is reached; `margin`: the points that `not worse` allows."""
+def explain_verdicts(content: Tree) -> str:
+    """How a verdict is reached."""
+    margin = content["margin"]
     text = f"""
-        A comparison is a difference in points, with its [95 % interval] of a paired bootstrap over
-        trials and test images. It holds where the interval lies above 0 (of `not worse`: above
-        -{margin:g}), fails where it lies below, and is undecided between; it is missing where an
-        experiment has not been run. A claim holds where all of its comparisons hold, fails where
-        one fails, and is missing or undecided otherwise. A comparison that the dataset has no
-        images for is not measurable, and does not count.
+        A comparison holds where its interval lies above 0 (of `not worse`: above
+        -{margin:g}, or what it names), fails where it lies below, is equivalent where it holds 0
+        and lies inside of ±{margin:g}, and undecided otherwise. A claim stands with the weakest of
+        its comparisons: to hold, all must; one that fails is enough for it to fail, by p times
+        their number. Verdicts on claims are reached by Holm's procedure, at {content["level"]:g}
+        over the claims of a family: the paper's, and those beyond it. So a claim may be undecided
+        whose comparisons all hold. What lacks a replicate is missing, whatever is known of it.
     """
     return " ".join(text.split())
 
 
 def count_verdicts(content: Tree) -> str:
-    """How many claims have which verdict, in a sentence."""
-    counts = Counter(claim["verdict"] for claim in content["claims"].values())
-    total = len(content["claims"])
-    listed = ", ".join(f"{verdict} {count}" for verdict, count in counts.most_common())
-    return f"Verdicts on {total} claim{'s' * (total != 1)}: {listed}."
+    """How many claims of each family have which verdict, in a sentence."""
+    sentences = []
+    for family in FAMILIES:
+        claims = [each for each in content["claims"].values() if each["family"] == family]
+        counts = Counter(claim["verdict"] for claim in claims)
+        listed = ", ".join(f"{verdict} {count}" for verdict, count in counts.most_common())
+        if claims:
+            sentences.append(f"{family} ({len(claims)}): {listed}.")
+    return " ".join(sentences)
 
 
 def name_commits(content: Tree) -> str:
-    """The commit whose code made the findings; several where a change has left some standing."""
+    """The commits whose code has made what is compared."""
     parts = [part for claim in content["claims"].values() for part in claim["parts"]]
-    counts = Counter(part["commit"] for part in parts if part["commit"])
-    if not counts:
+    commits = sorted({commit for part in parts for commit in part["commits"]})
+    if not commits:
         return "Nothing has been compared yet."
-    if len(counts) == 1:
-        return f"Made by the code of commit {next(iter(counts))}."
 
-    total = counts.total()
-    shares = [f"{commit} ({count} of {total} comparisons)" for commit, count in counts.items()]
-    return f"Made by the code of commits {', '.join(shares)}."
+    plural = "s" if len(commits) > 1 else ""
+    return f"Made by the code of commit{plural} {', '.join(commits)}."
 
 
-def describe(part: Tree) -> list[str]:
-    """What is compared, and by which measure."""
-    if "row" in part:
-        return [f"{part['row']}: kept > dropped, at equal strength", f"images.{part['column']}"]
+def compared(part: Tree) -> str:
+    """The rows of a part."""
+    better = name_several(part["better"])
+    if not part["worse"]:
+        return better
 
     sign = "not worse than" if part["kind"] == "not-worse" else ">"
-    measure = part["measure"]
-    if part["beyond"]:
-        measure += f", beyond {name_several(part['beyond'])}"
+    return f"{better} {sign} {name_several(part['worse'])}"
 
-    return [f"{name_several(part['better'])} {sign} {name_several(part['worse'])}", measure]
+
+def measured(part: Tree) -> str:
+    """The measure of a part, with a margin of its own where it has one."""
+    text = name_several(part["measure"])
+    if part["beyond"]:
+        text += f", beyond {name_several(part['beyond'])}"
+    if part["kind"] == "not-worse":
+        text += f" (within {part['margin']:g})"
+    return text
 
 
 def name_several(names: list[str]) -> str:
@@ -107,12 +145,17 @@ def name_several(names: list[str]) -> str:
     return names[0] if len(names) == 1 else f"the mean of {', '.join(names)}"
 
 
-def show(difference: Gain | None) -> str:
+def show(part: Tree) -> str:
     """A difference with its interval; empty where there is none."""
-    return "" if difference is None else "{:+g} [{:g}, {:g}]".format(*difference)
+    if "difference" not in part:
+        return ""
+
+    found = part["difference"]
+    return "{:+.2f} [{:.2f}, {:.2f}]".format(found["value"], *found["interval"])
 
 
-def write(content: Tree, path: Path, preset: str, trials: int, cost: Spent) -> None:
-    """Write the json file, and the page beside it."""
-    write_json(path, content | {"preset": preset, "trials": trials} | cost._asdict())
-    path.with_suffix(".md").write_text(render(content, preset, trials, cost))
+def tell(part: Tree) -> str:
+    """The verdict, and what an undecided part would need."""
+    if part["verdict"] != "undecided":
+        return part["verdict"]
+    return f"undecided ({part['needed'] or 'more than 1000'})"

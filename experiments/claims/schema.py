@@ -31,6 +31,7 @@ class Part(Section):
     Rows are written <table>/<row>. Several measures count by their mean.
     """
 
+    label: str  # in the figure
     better: Names = Field(min_length=1)
     worse: Names = Field(default=[])
     measure: Names = Field(min_length=1)

@@ -1,233 +1,181 @@
-"""The verdicts on the paper's claims, by the runs of the rows that they compare.
+"""The verdicts on the claims, by what the ledger holds of the rows that they compare."""
 
-A part of a claim holds where the 95 % interval of its difference lies above zero (for `not-worse`:
-above minus the margin), fails where it lies below, and is undecided between. A claim holds where
-all of its parts hold, and fails where one fails. A part that the dataset has no images for does not
-count.
-"""
+from typing import Any, Literal, NamedTuple
 
-import hashlib
-import json
-from collections.abc import Collection
-from pathlib import Path
-from typing import Literal, NamedTuple
-
-from tqdm import tqdm
-
-from experiments.claims import evidence, revisions
-from experiments.claims.evidence import (
-    Gain,
-    Unmeasurable,
-    compare,
-    compare_images,
-    compare_kept,
+from experiments.claims.analysis import (
+    PValues,
+    Rule,
+    decide,
+    judge_part,
+    p_values_of_claim,
+    p_values_of_part,
+    replicates_needed,
 )
-from experiments.claims.revisions import Run, open_run
-from experiments.claims.schema import (
-    IMAGES,
-    Claims,
-    Filtered,
-    Part,
-    find_cases,
-    parts_of,
-    rows_of,
-    target_of,
-)
-from experiments.commands import current_commit
-from experiments.running.fingerprint import DIGITS, Stages
-from experiments.running.plans import fingerprints_of
+from experiments.claims.schema import MEASURES, Claim, Claims, Part, rows_of
+from experiments.intervals import Estimate, estimate
+from experiments.running.fingerprint import Stages
+from experiments.running.ledger import Entry, Ledger
+from experiments.running.plans import find_serving
+from experiments.running.results import find
 from experiments.tables.recipes import Case, Tree
-from stages.shared.hashes import digest
-from stages.shared.measuring import accuracy, bootstrap
+from experiments.tables.replicates import replicates
 
-Verdict = Literal["holds", "fails", "undecided", "missing", "not measurable"]
+Unknown = Literal["missing", "not measurable"]
+FAMILIES = ("The paper's claims", "Claims beyond the paper")
 
 
 class Finding(NamedTuple):
-    """What a comparison gave, and the commit whose code made it: None of a missing one."""
+    """A part's difference in each replicate, in points, and which code has made it."""
 
-    result: Gain | Literal["missing", "not measurable"]
-    commit: str | None
-
-
-MISSING = Finding("missing", None)
+    values: list[float]
+    commits: set[str]
 
 
-def compare_part(part: Part | Filtered, runs: dict[str, tuple[Run, Case]], count: int) -> Gain:
-    """The part's difference, by `count` resamples; `runs` holds the part's rows.
+class Evidence:
+    """What the ledger holds of the claims' rows."""
 
-    Raises Unmeasurable where the dataset has no images for it.
-    """
-    if isinstance(part, Filtered):
-        run, _ = runs[part.row]
-        return compare_kept(run.read_images(), part.column, count)
-
-    better = [runs[row] for row in part.better]
-    worse = [runs[row] for row in part.worse]
-
-    if part.measure.startswith(IMAGES):
-        return compare_images(
-            [run.read_images() for run, _ in better],
-            [run.read_images() for run, _ in worse],
-            part.measure.removeprefix(IMAGES),
-            count,
-        )
-
-    return compare(
-        [run.read_side(case.arm) for run, case in better],
-        [run.read_side(case.arm) for run, case in worse],
-        part.measure,
-        part.beyond,
-        count,
-    )
-
-
-def judge(difference: Gain, threshold: float) -> Verdict:
-    """A part's verdict; `threshold`: what the difference must lie above, in points."""
-    if difference.low > threshold:
-        return "holds"
-
-    return "fails" if difference.high < threshold else "undecided"
-
-
-def conclude(verdicts: list[Verdict]) -> Verdict:
-    """A claim's verdict by its parts' verdicts.
-
-    One that fails decides, then a missing one. The unmeasurable ones do not count.
-    """
-    decisive: tuple[Verdict, ...] = ("fails", "missing", "undecided", "holds")
-    return next((verdict for verdict in decisive if verdict in verdicts), "not measurable")
-
-
-def read_findings(earlier: Tree) -> dict[str, Finding]:
-    """What an earlier metrics/claims.json has found, by the parts' fingerprints.
-
-    Missing parts are left out, because they are still to be found.
-    """
-    findings = {}
-    for claim in earlier.get("claims", {}).values():
-        for part in claim["parts"]:
-            own = part.get("fingerprint", "")
-            if part["difference"]:
-                findings[own] = Finding(Gain(*part["difference"]), part.get("commit"))
-            elif part["verdict"] == "not measurable":
-                findings[own] = Finding("not measurable", part.get("commit"))
-
-    return findings
-
-
-class ClaimBook:
-    """The claims with their rows, and what an earlier metrics/claims.json has found of them.
-
-    The methods take the finished experiments by fingerprint.
-    """
-
-    def __init__(self, claims: Claims, preset: Tree, stages: Stages, earlier: Tree):
-        self.claims = claims
-        self.cases = find_cases(claims, preset)
-        self.count: int = preset["evaluate"]["bootstrap"]
-        self.earlier = read_findings(earlier)
-        self.commit = current_commit()
-
-        modules = (evidence, revisions, accuracy, bootstrap)
-        self.code = [digest(Path(str(module.__file__))) for module in modules]
-
-        # Fingerprints of the experiments that serve a row's target: first of the one that has no
-        # other target.
-        self.experiments = {
-            (row, target): fingerprints_of(case._replace(targets=(target,)), stages)
-            for row, case in self.cases.items()
-            for target in case.targets
+    def __init__(self, rows: dict[str, Case], stages: Stages, ledger: Ledger, count: int):
+        self.rows = rows
+        self.count = count
+        self.entries = {
+            name: [entry_of(case, stages, ledger) for case in replicates(row, count)]
+            for name, row in rows.items()
         }
 
-    def fingerprint(self, part: Part | Filtered) -> str:
-        """A hash of the comparison, the code that makes it, and what it reads of its rows."""
-        target = target_of(part)
-        rows = {
-            row: [self.experiments[row, target][0], self.cases[row].arm] for row in rows_of(part)
-        }
-        text = json.dumps([part.model_dump(), rows, self.code, self.count], sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:DIGITS]
+    def find(self, part: Part) -> Finding | Unknown:
+        """The part's differences.
 
-    def find_serving(
-        self, part: Part | Filtered, finished: Collection[str]
-    ) -> dict[str, str | None]:
-        """The fingerprint of an experiment for each row of the part; None where none is finished.
-
-        An experiment serves if it has run the part's target, alone or with others.
+        Missing where a row lacks a replicate: a verdict that is read before the last one has come
+        could be stopped at will.
         """
-        target = target_of(part)
-        by_row: dict[str, str | None] = {}
-        for row in rows_of(part):
-            known = [name for name in self.experiments[row, target] if name in finished]
-            by_row[row] = known[0] if known else None
+        needed = [entry for row in rows_of(part) for entry in self.entries[row]]
+        known = [entry for entry in needed if entry is not None]
+        if len(known) < len(needed):
+            return "missing"
 
-        return by_row
+        values = [self._difference(part, number) for number in range(self.count)]
+        measured = [value for value in values if value is not None]
+        if len(measured) < len(values):
+            return "not measurable"
+        return Finding(measured, {entry["commit"] for entry in known})
 
-    def lacking(self, finished: Collection[str]) -> list[Case]:
-        """The rows without an experiment, of the parts that were not found earlier."""
-        rows: dict[str, Case] = {}
-        for part in parts_of(self.claims):
-            if self.fingerprint(part) in self.earlier:
-                continue
+    def _difference(self, part: Part, number: int) -> float | None:
+        """The part's difference in one replicate; None where the dataset cannot measure it."""
+        better = [self._contrast(part, row, number) for row in part.better]
+        worse = [self._contrast(part, row, number) for row in part.worse]
+        if None in better + worse:
+            return None
 
-            for row, experiment in self.find_serving(part, finished).items():
-                if experiment is None:
-                    rows[row] = self.cases[row]
+        return mean(better) - (mean(worse) if worse else 0.0)
 
-        return list(rows.values())
+    def _contrast(self, part: Part, row: str, number: int) -> float | None:
+        """A row's measure, less what it is to be beyond."""
+        entry = self.entries[row][number]
+        assert entry is not None, "rows were found complete"
 
-    def find(self, part: Part | Filtered, finished: dict[str, str]) -> Finding:
-        """What the part gives, made now or found earlier; `finished` holds git refs."""
-        fingerprint = self.fingerprint(part)
-        if fingerprint in self.earlier:
-            return self.earlier[fingerprint]
+        arm = self.rows[row].arm
+        own = [value_of(entry, name, arm) for name in part.measure]
+        beyond = [value_of(entry, name, arm) for name in part.beyond]
+        if None in own + beyond:
+            return None
 
-        by_row = self.find_serving(part, finished)
-        if None in by_row.values():
-            return MISSING
+        return mean(own) - (mean(beyond) if beyond else 0.0)
 
-        runs = {
-            row: (open_run(finished[experiment]), self.cases[row])
-            for row, experiment in by_row.items()
-            if experiment is not None
+
+def mean(values: list[Any]) -> float:
+    return sum(values) / len(values)
+
+
+def entry_of(case: Case, stages: Stages, ledger: Ledger) -> Entry | None:
+    """The ledger's line that serves the row; None where it has none."""
+    fingerprint = find_serving(case, stages, ledger)
+    return None if fingerprint is None else ledger[fingerprint]
+
+
+def value_of(entry: Entry, measure: str, arm: str) -> float | None:
+    """An arm's measure; None where the dataset has no images for it."""
+    file, path = MEASURES[measure].format(arm=arm).split(" ")
+    found = find(entry["metrics"][file], path)
+    return None if found is None else found["value"]
+
+
+def rule_of(part: Part, claims: Claims) -> Rule:
+    return Rule(part.kind, part.margin or claims.margin)
+
+
+def family_of(claim: Claim) -> str:
+    """Claims of one family are judged together."""
+    return FAMILIES[0] if claim.paper else FAMILIES[1]
+
+
+def report_part(part: Part, found: Finding | Unknown, rule: Rule) -> Tree:
+    """What metrics/claims.json holds of a part."""
+    content = part.model_dump() | {"margin": rule.margin}
+    if not isinstance(found, Finding):
+        return content | {"verdict": found, "commits": []}
+
+    mean_of_all = estimate(found.values)
+    verdict = judge_part(mean_of_all, rule)
+    needed = replicates_needed(mean_of_all, rule) if verdict == "undecided" else None
+    return content | {
+        "verdict": verdict,
+        "commits": sorted(found.commits),
+        "values": [round(value, 4) for value in found.values],
+        "difference": round_all(mean_of_all),
+        "p": round_p(p_values_of_part(mean_of_all, rule)),
+        "needed": needed,
+    }
+
+
+def round_all(found: Estimate) -> Tree:
+    return {
+        "value": round(found.value, 2),
+        "interval": [round(found.low, 2), round(found.high, 2)],
+        "deviation": round(found.deviation, 2),
+    }
+
+
+def round_p(values: PValues) -> Tree:
+    return {name: float(f"{value:.3g}") for name, value in values._asdict().items()}
+
+
+def judge_all(claims: Claims, evidence: Evidence) -> Tree:
+    """What metrics/claims.json holds: every claim with its parts, p values and verdict."""
+    content: Tree = {}
+    tested: dict[str, dict[str, PValues]] = {family: {} for family in FAMILIES}
+
+    for key, claim in claims.claims.items():
+        rules = [rule_of(part, claims) for part in claim.parts]
+        found = [evidence.find(part) for part in claim.parts]
+        parts = [report_part(*each) for each in zip(claim.parts, found, rules, strict=True)]
+        content[key] = {
+            "text": claim.text,
+            "paper": " ".join(claim.paper.split()),
+            "source": claim.source,
+            "family": family_of(claim),
+            "parts": parts,
+            "verdict": "missing" if "missing" in found else "not measurable",
         }
-        try:
-            return Finding(compare_part(part, runs, self.count), self.commit)
-        except Unmeasurable:
-            return Finding("not measurable", self.commit)
 
-    def report(self, part: Part | Filtered, finished: dict[str, str]) -> Tree:
-        """What metrics/claims.json holds of a part."""
-        result, commit = self.find(part, finished)
+        # What the dataset has no images for does not count.
+        complete = [
+            p_values_of_part(estimate(one.values), rule)
+            for one, rule in zip(found, rules, strict=True)
+            if isinstance(one, Finding)
+        ]
+        if complete and "missing" not in found:
+            tested[family_of(claim)][key] = p_values_of_claim(complete)
 
-        difference = None
-        verdict: Verdict
-        if isinstance(result, Gain):
-            lenient = isinstance(part, Part) and part.kind == "not-worse"
-            difference = result
-            verdict = judge(result, -self.claims.margin if lenient else 0.0)
-        else:
-            verdict = result
+    for name, family in tested.items():
+        size = len(family) + count_missing(content, name)
+        for key, verdict in decide(family, claims.level, size).items():
+            content[key] |= {"verdict": verdict, "p": round_p(family[key])}
 
-        return part.model_dump() | {
-            "commit": commit,
-            "difference": difference,
-            "fingerprint": self.fingerprint(part),
-            "verdict": verdict,
-        }
+    head = claims.model_dump(include={"title", "note", "replicates", "level", "margin"})
+    return head | {"replicates": evidence.count, "claims": content}
 
-    def content(self, finished: dict[str, str]) -> Tree:
-        """What metrics/claims.json holds."""
-        claims = {}
-        for key, claim in self.claims.claims.items():
-            bar = tqdm(claim.parts, desc=f"claim {key}", leave=False)
-            parts = [self.report(part, finished) for part in bar]
-            claims[key] = {
-                "text": claim.text,
-                "source": claim.source,
-                "parts": parts,
-                "verdict": conclude([part["verdict"] for part in parts]),
-            }
 
-        return self.claims.model_dump(include={"title", "note", "margin"}) | {"claims": claims}
+def count_missing(content: Tree, family: str | None = None) -> int:
+    """How many claims, of the family or of all, are still to be run."""
+    missing = [claim for claim in content.values() if claim["verdict"] == "missing"]
+    return sum(family in (None, claim["family"]) for claim in missing)

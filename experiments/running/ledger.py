@@ -11,7 +11,6 @@ from typing import Any
 from experiments.commands import git
 from experiments.running.fingerprint import DIGITS
 
-FILE = "runs.jsonl"
 COMMIT_DIGITS = 7
 Targets = tuple[str, ...]
 Entry = dict[str, Any]  # name, fingerprint, commit, seconds and metrics
@@ -34,27 +33,22 @@ class Ledger:
         return self.entries[fingerprint]
 
     def collect(self, wanted: dict[str, Targets], refs: dict[str, str]) -> None:
-        """Enter those of `wanted` that have a git ref in `refs`, and no line yet; write the file.
+        """Enter those of `wanted` that have a git ref in `refs`, and no line yet.
 
         A line of older code, which has the same name up to the fingerprint, makes way.
         """
         new = [key for key in wanted if key in refs and key not in self]
-        if not new:
-            return
-
         entered = [read_experiment(refs[key], wanted[key]) for key in new]
         stems = {stem(entry) for entry in entered}
         kept = [entry for entry in self.entries.values() if stem(entry) not in stems]
 
         self.entries = {entry["fingerprint"]: entry for entry in [*kept, *entered]}
-        self.write()
 
     def note_seconds(self, seconds: dict[str, float]) -> None:
-        """Add how long experiments took, by fingerprint; write the file."""
+        """Add how long experiments took, by fingerprint."""
         for fingerprint, value in seconds.items():
             if fingerprint in self:
                 self[fingerprint]["seconds"] = value
-        self.write()
 
     def write(self) -> None:
         """Write all lines, by name; the file is whole at any time."""

@@ -15,11 +15,11 @@ SPACING = 10  # between the seeds of replicates: the trials of one have seed, se
 TRIALS = 2  # classifiers in a replicate
 
 
-def count_replicates(declared: int) -> int:
+def count_replicates(declared: int, least: int = 1) -> int:
     """As many as the table's file says, or REPLICATES; raises BadInput where that is no number."""
     text = os.environ.get("REPLICATES", str(declared))
-    if not text.isdecimal() or int(text) < 1:
-        raise BadInput(f"REPLICATES: {text!r} is not a number of at least 1; unset it")
+    if not text.isdecimal() or int(text) < least:
+        raise BadInput(f"REPLICATES: {text!r} is not a number of at least {least}; unset it")
     return int(text)
 
 

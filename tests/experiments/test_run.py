@@ -149,8 +149,8 @@ def test_rows_are_measured_at_their_experiments(project, first):
     names = ("baseline", "Diff-Mix", "more")
     assert [rows[name]["measured"]["top-1"]["value"] for name in names] == [25.0, 50.0, 75.0]
     assert rows["more"]["measured"]["gain"] == {"value": 50.0, "interval": [1, 2]}
-    assert rows["baseline"]["experiment"] == rows["Diff-Mix"]["experiment"]
-    assert rows["more"]["commit"] == call(project, "git", "rev-parse", "HEAD")[:7]
+    assert rows["baseline"]["experiments"] == rows["Diff-Mix"]["experiments"]
+    assert rows["more"]["commits"] == [call(project, "git", "rev-parse", "HEAD")[:7]]
 
 
 def test_a_failed_row_shows_its_log_and_is_missing_while_the_others_go_on(project, first):
@@ -174,7 +174,7 @@ def test_an_interrupted_call_goes_on_and_shares_what_another_table_ran(project, 
     rows = table(project, "two")
 
     assert rows["slow"]["measured"]["faithfulness"] == {"value": 62.5}
-    assert rows["again"]["experiment"] == table(project, "one")["Diff-Mix"]["experiment"]
+    assert rows["again"]["experiments"] == table(project, "one")["Diff-Mix"]["experiments"]
     assert sum(name.startswith("two-slow") for name in refs(project)) == 1
 
 
@@ -182,13 +182,34 @@ def test_columns_of_a_target_that_a_row_did_not_run_stay_empty(project, interrup
     assert "faithfulness" not in table(project, "two")["again"]["measured"]
 
 
-def test_claims_are_measured_across_experiments(claims):
+def test_claims_are_measured_in_every_replicate(claims):
+    """Seeds are 10 and 20, which add a point and two to the synthetic arms."""
     found = claims["claims"]
 
-    # 75 - 25, and 75 - (50 + 25) / 2
-    assert [part["difference"][0] for part in found["a"]["parts"]] == [50.0, 37.5]
+    # 75 - 25 and more, and 75 - (50 + 25) / 2 and more
+    values = [part["values"] for part in found["a"]["parts"]]
+    assert values == [[51.0, 52.0], [38.0, 38.5]]
+    assert found["b"]["parts"][0]["values"] == [50.0, 50.0]
     assert [claim["verdict"] for claim in found.values()] == ["holds", "holds"]
-    assert claims["experiments"] == 3  # two of One, and Two's slow
+    assert claims["experiments"] == 6  # two of One, and Two's slow, in two replicates
+
+
+def test_the_page_and_the_figure_lie_beside_the_claims(project, claims):
+    assert (
+        "![Every comparison with its interval](claims.png)"
+        in (project / "metrics/claims.md").read_text()
+    )
+    assert (project / "metrics/claims.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_table_in_replicates_has_their_mean_and_interval(project, claims, monkeypatch):
+    monkeypatch.setitem(HOLD, "REPLICATES", "2")
+    output = run(project, "one", "Diff-Mix", "more")
+    assert "2 rows in 2 replicates, 4 experiments: 4 are there, 0 to run" in output
+
+    row = table(project, "one")["more"]
+    assert row["measured"]["top-1"] == {"value": 76.5, "interval": [70.1469, 82.8531]}
+    assert len(row["experiments"]) == 2
 
 
 def test_a_changed_file_is_refused_before_anything_is_queued(project, first):
@@ -203,7 +224,7 @@ def test_a_change_that_no_result_depends_on_is_not_refused(project, first):
         output = run(project, "one", "broken", status=1)
 
     assert "stopped on purpose" in output
-    assert "1 experiments (of which 1 have no time), 0 min in all" in output
+    assert "0 experiments, 0 min in all" in output
 
 
 def test_a_fresh_clone_has_the_recorded_rows_and_claims(project, claims, tmp_path):

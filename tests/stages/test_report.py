@@ -8,7 +8,8 @@ import pytest
 from stages.report import direction, main
 from stages.shared.params import leaves
 from stages.shared.schemas.report import Params
-from tests.support.report_workspace import STRENGTHS, make_page
+from tests.support import report_workspace
+from tests.support.report_workspace import ARMS, STRENGTHS, make_page
 
 
 @pytest.fixture(autouse=True)
@@ -16,8 +17,8 @@ def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
-def test_method_and_gamma_are_the_only_parameters():
-    assert leaves(Params) == ["method", "synth.gamma"]
+def test_method_gamma_and_arms_are_the_only_parameters():
+    assert leaves(Params) == ["method", "synth.gamma", "arms"]
 
 
 @pytest.mark.parametrize(
@@ -25,7 +26,7 @@ def test_method_and_gamma_are_the_only_parameters():
     [("diff-mix", "Diff-Mix"), ("da-fusion", "DA-Fusion"), ("real-guidance", "Real-guidance")],
 )
 def test_heading_names_the_method(method, title):
-    page = make_page(params=f"method: {method}\nsynth: {{gamma: 0.5}}\n")
+    page = make_page(params=f"method: {method}\nsynth: {{gamma: 0.5}}\n{ARMS}")
     assert f"<h1>{title} on 3 bird classes</h1>" in page
     assert f"<title>{title} report: 3 bird classes</title>" in page
 
@@ -57,6 +58,26 @@ def test_only_the_gain_whose_interval_excludes_zero_is_marked():
     assert direction([0.0, 1.0]) == ""
 
 
+def test_the_first_screen_answers_before_anything_else():
+    page = make_page()
+    answer = page.index("Diff-Mix raises top-1 from 71.2 to 71.2 %")
+    assert answer < page.index("<h2>")
+    assert "None of 1 classes loses more than 10 points." in page
+
+
+def test_a_class_that_loses_is_marked(monkeypatch):
+    table = "class,train_images,a<b>,baseline\nDusk Lorrel,3,20.0,40.0\nDawn Lorrel,3,40.0,40.0\n"
+    monkeypatch.setattr(report_workspace, "PER_CLASS_TABLE", table)
+    page = make_page()
+    assert '<p class="worse">1 of 2 classes loses more than 10 points: Dusk Lorrel' in page
+    assert page.count('<span class="worse">▼ −20.00</span>') == 1
+
+
+def test_real_arms_alone_have_no_verdict():
+    params = "method: diff-mix\nsynth: {gamma: 0.5}\narms: {real: {baseline: {}}, synthetic: {}}\n"
+    assert "trained on real images, compared" in make_page(params=params)
+
+
 def test_soft_label_stands_by_each_strength():
     page = make_page()
     labels = ["0.71 / 0.29", "0.84 / 0.16", "0.95 / 0.05"]
@@ -66,7 +87,7 @@ def test_soft_label_stands_by_each_strength():
 
 
 def test_gammas_by_strength_weigh_the_labels():
-    page = make_page(params="method: diff-mix\nsynth: {gamma: [0, 1.0, 2.0]}\n")
+    page = make_page(params="method: diff-mix\nsynth: {gamma: [0, 1.0, 2.0]}\n" + ARMS)
     for label in ("1.00 target", "0.70 / 0.30", "0.81 / 0.19"):
         assert f"label {label}" in page
     assert "<b>0, 1, 2</b><span>γ" in page

@@ -12,6 +12,7 @@ from stages.report import main
 from stages.shared.manifests import read_manifest, write_classes
 from stages.shared.tables import encode_png, write_csv, write_table
 
+ARMS = "arms: {real: {baseline: {}}, synthetic: {a<b>: {}}}\n"
 NAMES = ["Dusk Lorrel", "<script>alert(1)</script>", 'Ærøs "O\'Fjord" / Κύκνος']
 STRENGTHS = [0.5, 0.7, 0.9]
 PER_CLASS = 3
@@ -126,7 +127,7 @@ def make_page(
     assess: dict[str, Any] = ASSESS,
     attention: dict[str, Any] = ATTENTION,
     criterion: str = "metaclass",
-    params: str = "method: diff-mix\nsynth: {gamma: 0.5, steps: 25}\n",
+    params: str = "method: diff-mix\nsynth: {gamma: 0.5, steps: 25}\n" + ARMS,
 ) -> str:
     """Write a workspace into the working folder, run the stage, return the page."""
     Path("params.yaml").write_text(params)

@@ -37,27 +37,32 @@ def arm_colours(arms: Iterable[str]) -> dict[str, str]:
     return {arm: PALETTE[number % len(PALETTE)] for number, arm in enumerate(arms)}
 
 
-def curves(history: pd.DataFrame) -> str:
-    """Loss and accuracy by epoch, as SVG; each arm has its colour.
+def curves(history: pd.DataFrame) -> list[str]:
+    """Loss and accuracy by epoch, as two SVGs; each arm has its colour.
 
     A line is the mean over the trials, the band around it their range. `history` is
     metrics/plots/curves.csv.
     """
+    return [draw_curve(history, column) for column in ("loss", "accuracy")]
+
+
+def draw_curve(history: pd.DataFrame, column: str) -> str:
+    """One of the two, narrow enough for a phone."""
     colours = arm_colours(history["arm"].unique())
 
     with rc_context(STYLE):
-        figure = Figure(figsize=(11, 3.6), layout="constrained")
+        figure = Figure(figsize=(5.5, 3.6), layout="constrained")
+        axes = figure.subplots()
 
-        for axes, column in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
-            for arm, rows in history.groupby("arm", sort=False):
-                low = rows[f"{column}_min"]
-                high = rows[f"{column}_max"]
-                colour = colours[str(arm)]
-                axes.fill_between(rows["epoch"], low, high, color=colour, alpha=0.15, linewidth=0)
-                axes.plot(rows["epoch"], rows[column], color=colour, linewidth=1.6)
+        for arm, rows in history.groupby("arm", sort=False):
+            low = rows[f"{column}_min"]
+            high = rows[f"{column}_max"]
+            colour = colours[str(arm)]
+            axes.fill_between(rows["epoch"], low, high, color=colour, alpha=0.15, linewidth=0)
+            axes.plot(rows["epoch"], rows[column], color=colour, linewidth=1.6)
 
-            axes.set(xlabel="epoch", title=f"training {column}")
-            axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
+        axes.set(xlabel="epoch", title=f"training {column}")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
 
         # Without date and creator, equal curves are equal bytes.
         buffer = io.StringIO()

@@ -1,5 +1,7 @@
 """Parameters of the stage report."""
 
+from typing import Any
+
 from stages.shared.classifier.choices import Gamma
 from stages.shared.methods import Name
 from stages.shared.params import Section
@@ -16,3 +18,4 @@ class Params(Section):
 
     method: Name
     synth: Synth
+    arms: dict[str, dict[str, Any]]  # one leaf: the page asks for their names alone

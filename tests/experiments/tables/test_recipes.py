@@ -3,28 +3,31 @@
 import copy
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import yaml
 from dvc.utils.hydra import apply_overrides
 
-from experiments.run import announce, jobs
-from experiments.running import queue, results
+from experiments.running import queue
+from experiments.running.ledger import Ledger
 from experiments.running.overrides import overrides
-from experiments.running.plans import find_serving, fingerprints_of, plan, spent
+from experiments.running.plans import find_serving, fingerprints_of, lacking, plan, spent
 from experiments.running.queue import Entry
 from experiments.running.results import (
-    Record,
+    Setting,
+    combine,
     find,
     keep_published,
-    lacking,
     name_code,
+    read_values,
     record,
-    recorded,
     render,
     show_printed,
 )
+from experiments.running.series import Series, jobs
 from experiments.tables.recipes import FOLDER, Case, Table, cases, parse, read_preset, read_table
+from experiments.tables.replicates import replicates
 from stages.shared.errors import BadInput
 from tests.support.closure import ROOT
 
@@ -128,8 +131,17 @@ def test_an_experiment_with_more_targets_serves_a_row_that_needs_fewer():
     (experiment,) = plan([more, fewer], needed_stages(), PRESET)
 
     assert experiment.targets == ("assess", "evaluate")
-    assert find_serving(fewer, needed_stages(), {experiment.fingerprint}) == experiment.fingerprint
-    assert find_serving(more, needed_stages(), fingerprints_of(fewer, needed_stages())[:1]) is None
+    held = ledger_of({experiment.fingerprint: {}})
+    assert find_serving(fewer, needed_stages(), held) == experiment.fingerprint
+    other = ledger_of({fingerprints_of(fewer, needed_stages())[0]: {}})
+    assert find_serving(more, needed_stages(), other) is None
+
+
+def ledger_of(entries: dict[str, dict]) -> Ledger:
+    """A ledger that is nowhere on the disk."""
+    ledger = Ledger(Path("nowhere.jsonl"))
+    ledger.entries = entries
+    return ledger
 
 
 @pytest.mark.parametrize(
@@ -205,42 +217,54 @@ def test_a_number_comes_with_what_stands_beside_it():
     assert find(metrics, "gain.baseline.top1") is None
 
 
+ONCE = Setting(1, 3)
+
+
 def test_a_table_without_experiments_says_missing_and_shows_the_papers_numbers():
     table = read_table("table5")
     case = case_of("table5", "5-shot Diff-Gen TI")
-    page = render(table, [record(case, table.columns, needed_stages(), {}, {}, {})], "toybirds", 3)
+    row = record(case, table.columns, needed_stages(), ledger_of({}), 1)
+    page = render(table, [row], "toybirds", ONCE)
 
     assert "| 5-shot Diff-Gen TI | missing | missing | missing | 18.26 |" in page
 
 
-def test_a_row_recorded_earlier_stands_where_its_experiment_is_absent(tmp_path):
+def test_one_replicate_keeps_its_own_interval_and_several_have_students():
+    own = {"value": 2.0, "interval": [1.0, 3.0]}
+    assert combine([own]) == own
+
+    several = combine([own, {"value": 4.0, "interval": [0.0, 8.0]}])
+    assert several == {"value": 3.0, "interval": [-9.7062, 15.7062]}  # 3 ± 12.7062 * 1
+
+
+def test_a_row_is_the_mean_of_the_replicates_that_the_ledger_holds():
     table = read_table("table5")
     case = case_of("table5", "5-shot Diff-Mix TI")
-    measured = {
-        "measured": {"accuracy": {"value": 50.0}},
-        "commit": "abc1234",
-        "experiment": "x",
-        "fingerprint": fingerprints_of(case, needed_stages())[0],
-        "seconds": 1.0,
-    }
-    path = tmp_path / "table5.json"
-    path.write_text(json.dumps({"columns": table.columns, "rows": [measured | {"arm": "diffmix"}]}))
-    row = record(case, table.columns, needed_stages(), {}, recorded(path, table.columns), {})
+    entries = {}
+    for number, each in enumerate(replicates(case, 3)[:2]):
+        fingerprint = fingerprints_of(each, seeded_stages())[0]
+        metrics = {"evaluate": {"arms": {"diffmix": {"top1": 80.0 + 2 * number}}}}
+        entries[fingerprint] = {"name": f"r{number}", "commit": "abc1234", "metrics": metrics}
 
-    assert row == measured | {"name": case.name, "arm": "diffmix", "paper": case.paper}
-    assert recorded(path, {"other": "evaluate arms"}) == {}
+    row = record(case, table.columns, seeded_stages(), ledger_of(entries), 3)
+    assert row["measured"]["accuracy"]["value"] == 81.0
+    assert (row["experiments"], row["commits"]) == (["r0", "r1"], ["abc1234"])
+
+
+def seeded_stages() -> dict:
+    return {name: {"cmd": name, "params": ["seed"]} for name in ("evaluate", "assess")}
 
 
 def test_a_row_of_older_code_stays_until_it_is_measured_again(tmp_path):
     older = {"name": "a", "arm": "x", "measured": {"top-1": {"value": 1.0}, "gain": {"value": 2.0}}}
-    older |= {"commit": "abc1234", "fingerprint": "old", "experiment": "e", "seconds": 1.0}
+    older |= {"commits": ["abc1234"], "experiments": ["e"]}
     path = tmp_path / "table.json"
     columns = {"top-1": "evaluate a", "gain": "evaluate b"}
     path.write_text(json.dumps({"columns": columns, "rows": [older]}))
 
-    missing = {"name": "a", "arm": "x", "measured": None, "commit": None, "fingerprint": "new"}
+    missing = {"name": "a", "arm": "x", "measured": None, "commits": None, "experiments": None}
     other = missing | {"arm": "y"}
-    made = missing | {"measured": {"top-1": {"value": 3.0}}, "commit": "def5678"}
+    made = missing | {"measured": {"top-1": {"value": 3.0}}, "commits": ["def5678"]}
 
     assert keep_published([missing, other], path, columns) == [older, other]
     assert keep_published([made], path, columns) == [made]
@@ -249,39 +273,53 @@ def test_a_row_of_older_code_stays_until_it_is_measured_again(tmp_path):
     assert keep_published([missing], tmp_path / "none.json", columns) == [missing]
 
 
-def test_a_record_of_another_arm_does_not_serve_a_row():
+def test_all_arms_of_an_experiment_are_served_by_its_line():
     one = case_of("table1", "Diff-Mix")
     other = case_of("table1", "CutMix")  # of the same experiment
     fingerprint = fingerprints_of(one, needed_stages())[0]
-    earlier: dict[str, dict[str, Record]] = {fingerprint: {one.arm: {}}}
 
-    assert lacking([one, other], needed_stages(), {}, earlier) == [other]
-    assert lacking([one, other], needed_stages(), dict.fromkeys(earlier, "ref"), earlier) == []
+    assert lacking([one, other], needed_stages(), ledger_of({})) == [one, other]
+    assert lacking([one, other], needed_stages(), ledger_of({fingerprint: {}})) == []
 
 
 def test_minutes_are_those_of_the_experiments_not_of_the_rows():
     chosen = cases("table1", PRESET)
-    first, second, *_ = plan(chosen, needed_stages(), PRESET)
-    seconds = {first.fingerprint: 90.0, second.fingerprint: 60.0, "another0": 600.0}
-    cost = spent(chosen, needed_stages(), seconds)
+    first, second, third, *_ = plan(chosen, needed_stages(), PRESET)
+    held = {first.fingerprint: {"seconds": 90.0}, second.fingerprint: {"seconds": 60.0}}
+    held |= {third.fingerprint: {"seconds": None}, "another0": {"seconds": 600.0}}
+    cost = spent(chosen, needed_stages(), ledger_of(held))
 
-    assert str(cost) == "4 experiments (of which 2 have no time), 2.5 min in all"
+    assert str(cost) == "3 experiments (of which 1 have no time), 2.5 min in all"
 
 
-def test_what_waits_in_the_queue_before_the_rows_is_told(monkeypatch, capsys):
-    chosen = cases("table1", PRESET)
-    first, *_ = plan(chosen, needed_stages(), PRESET)
+@pytest.fixture
+def series(monkeypatch, tmp_path) -> Series:
+    """Table 1, of which nothing has been run."""
+    monkeypatch.setattr("experiments.running.series.folder", lambda _preset: tmp_path)
+    return Series(cases("table1", PRESET), 1, "toybirds")
+
+
+def test_what_waits_in_the_queue_before_the_rows_is_told(series, monkeypatch, capsys):
+    first, *_ = plan(series.cases, series.stages, PRESET)
     entries = {
         first.fingerprint: Entry("", "Queued", False),
         "aaaaaaaa": Entry("", "Queued", False),
         "bbbbbbbb": Entry("", "Failed", False),
     }
     monkeypatch.setattr(queue, "entries", lambda: entries)
-    announce(chosen, chosen, needed_stages())
+    monkeypatch.setattr(queue, "finished", dict)
+    series.run(dry=True)
 
     warning = "1 others wait in DVC's queue before these; `dvc queue remove --queued`"
 
     assert warning in capsys.readouterr().out
+
+
+def test_whole_replicates_come_one_after_the_other(monkeypatch, tmp_path):
+    monkeypatch.setattr("experiments.running.series.folder", lambda _preset: tmp_path)
+    series = Series(cases("table1", PRESET, ["Diff-Mix", "DA-Fusion"]), 2, "toybirds")
+    names = ["DA-Fusion r1", "Diff-Mix r1", "DA-Fusion r2", "Diff-Mix r2"]
+    assert [case.name for case in series.cases] == names
 
 
 @pytest.mark.parametrize(("number", "text"), [(91.4, "91.40"), (2957, "2,957"), (None, "")])
@@ -297,22 +335,16 @@ def test_a_number_of_jobs_that_is_none_is_refused(text, monkeypatch):
 
 
 def test_a_page_names_the_code_that_made_its_rows():
-    assert name_code([{"commit": "abc"}, {"commit": None}]) == "Made by the code of commit abc."
-    assert name_code([{"commit": "abc"}, {"commit": "abc"}, {"commit": "def"}]) == (
+    abc, none = {"commits": ["abc"]}, {"commits": None}
+    assert name_code([abc, none]) == "Made by the code of commit abc."
+    assert name_code([abc, abc, {"commits": ["def"]}]) == (
         "Rows made by the code of several commits: 2 by that of abc, 1 by that of def."
     )
 
 
-def test_a_row_that_is_evaluated_reads_its_arms_training_and_no_other_metrics(monkeypatch):
-    read = []
-
-    def show(_command, path):
-        read.append(path)
-        return '{"loss": 0.6, "faithfulness": {"all": 1.0}}'
-
-    monkeypatch.setattr(results, "git", show)
+def test_a_row_that_is_evaluated_reads_its_arms_training_and_no_other_metrics():
     columns = {"training loss": "train/{arm} loss", "faithful": "assess faithfulness.all"}
     case = case_of("epochs", "60 epochs CutMix")
+    entry = {"metrics": {"train/cutmix": {"loss": 0.6}, "assess": {"faithfulness": {"all": 1.0}}}}
 
-    assert results.read_values(case, columns, "abc") == {"training loss": {"value": 0.6}}
-    assert read == ["abc:metrics/train/cutmix.json"]
+    assert read_values(case, columns, [entry]) == {"training loss": {"value": 0.6}}

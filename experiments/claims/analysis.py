@@ -1,0 +1,107 @@
+"""How a claim is decided: intervals of its parts, and Holm's procedure over the claims.
+
+A part is a difference between rows, in each replicate. Its verdict is read off its interval of
+Student's t. A claim stands with the weakest of its parts, and many claims are tested: so its
+verdict has a p value of its own, which Holm's procedure sets against those of its family.
+All p values are twice those of the side that is asked for, so that they agree with the intervals.
+"""
+
+from typing import Literal, NamedTuple
+
+from experiments.intervals import Estimate, interval, p_above, p_below
+
+Kind = Literal["greater", "not-worse"]
+Verdict = Literal["holds", "equivalent", "fails", "undecided"]
+MOST_REPLICATES = 1000  # that are looked at, to say how many an undecided part would need
+
+
+class Rule(NamedTuple):
+    """What is asked of a difference, in points."""
+
+    kind: Kind
+    margin: float
+
+    @property
+    def threshold(self) -> float:
+        """What the difference must lie above."""
+        return -self.margin if self.kind == "not-worse" else 0.0
+
+
+class PValues(NamedTuple):
+    """How surprising the values would be, were each of the three verdicts wrong."""
+
+    holds: float
+    equivalent: float
+    fails: float
+
+
+def judge_part(found: Estimate, rule: Rule) -> Verdict:
+    """The part's verdict, by its interval."""
+    if found.low > rule.threshold:
+        return "holds"
+    if found.high < rule.threshold:
+        return "fails"
+    if rule.kind == "greater" and -rule.margin < found.low and found.high < rule.margin:
+        return "equivalent"
+    return "undecided"
+
+
+def p_values_of_part(found: Estimate, rule: Rule) -> PValues:
+    """The p values that belong to the part's interval."""
+    within = max(p_above(found, -rule.margin), p_below(found, rule.margin))
+    return PValues(
+        holds=min(1.0, 2 * p_above(found, rule.threshold)),
+        equivalent=min(1.0, 2 * within) if rule.kind == "greater" else 1.0,
+        fails=min(1.0, 2 * p_below(found, rule.threshold)),
+    )
+
+
+def p_values_of_claim(parts: list[PValues]) -> PValues:
+    """A claim holds where all of its parts do, and fails where any does.
+
+    For all of them the largest p counts (an intersection-union test); for any of them the smallest,
+    times their number (Bonferroni). It is equivalent where each part holds or is equivalent.
+    """
+    return PValues(
+        holds=max(part.holds for part in parts),
+        equivalent=max(min(part.holds, part.equivalent) for part in parts),
+        fails=min(1.0, len(parts) * min(part.fails for part in parts)),
+    )
+
+
+def decide(family: dict[str, PValues], level: float, size: int) -> dict[str, Verdict]:
+    """The verdicts on the claims of a family of `size`, by Holm's procedure at the level.
+
+    The claim with the smallest p is set against level / size, the next one against level /
+    (size - 1), and so on; from the first one that does not pass, all are undecided. `size` counts
+    claims that are still to be run, too.
+    """
+    verdicts: dict[str, Verdict] = dict.fromkeys(family, "undecided")
+    ordered = sorted(family, key=lambda key: min(family[key]))
+
+    for done, key in enumerate(ordered):
+        share = level / (size - done)
+        passed = [verdict for verdict, p in family[key]._asdict().items() if p <= share]
+        if not passed:
+            break
+        verdicts[key] = strongest(passed)
+
+    return verdicts
+
+
+def strongest(verdicts: list[str]) -> Verdict:
+    """The verdict that says most of several that pass."""
+    ranked: tuple[Verdict, ...] = ("fails", "holds", "equivalent")
+    return next(verdict for verdict in ranked if verdict in verdicts)
+
+
+def replicates_needed(found: Estimate, rule: Rule) -> int | None:
+    """How many replicates would decide the part, were mean and deviation to stay as they are.
+
+    None where even a thousand would not.
+    """
+    for count in range(2, MOST_REPLICATES + 1):
+        more = interval(found.value, found.deviation, count)
+        if judge_part(more, rule) != "undecided":
+            return count
+    return None

@@ -1,0 +1,124 @@
+"""What a run says: did it help, where, at whose cost; for the first screen of the report."""
+
+from math import isnan
+from typing import Any, NamedTuple
+
+LOSS = 10.0  # points that a class must lose to be named
+NAMED = 5  # losers at most
+
+
+class Change(NamedTuple):
+    """A measure of the baseline and of the arm, in percent; the difference's 95 % interval."""
+
+    title: str
+    before: float
+    after: float
+    interval: list[float] | None = None
+
+    @property
+    def gain(self) -> float:
+        return self.after - self.before
+
+
+class Verdict(NamedTuple):
+    """An arm against the baseline."""
+
+    arm: str
+    top1: Change
+    places: list[Change]  # where it may help most: few-shot classes, the worst Waterbird group
+    losers: list[Change]  # classes, the greatest loss first
+    classes: int
+
+
+def judge_arm(
+    arm: str, arms: dict[str, Any], gain: dict[str, Any], per_class: list[dict[str, Any]]
+) -> Verdict:
+    """The arm's verdict, of what metrics/evaluate.json and per_class.csv hold."""
+    base = arms["baseline"]
+    own = arms[arm]
+    change = gain.get(arm, {})
+    top1 = Change("top-1", base["top1"], own["top1"], change.get("top1_ci"))
+
+    places = []
+    if "few" in base and "few" in own:
+        places.append(Change("few-shot classes", base["few"], own["few"]))
+    if "waterbird" in base and "waterbird" in own:
+        worst = (base["waterbird"]["worst"], own["waterbird"]["worst"])
+        interval = change.get("waterbird_worst_ci")
+        places.append(Change("the worst Waterbird group", *worst, interval))
+
+    classes = by_class(arm, per_class)
+    losers = [each for each in classes if each.gain < -LOSS]
+    return Verdict(arm, top1, places, losers, len(classes))
+
+
+def by_class(arm: str, per_class: list[dict[str, Any]]) -> list[Change]:
+    """Each class's change, the greatest loss first; classes without test images are left out."""
+    tested = [row for row in per_class if not isnan(row["baseline"])]
+    changes = [Change(row["class"], row["baseline"], row[arm]) for row in tested]
+    return sorted(changes, key=lambda change: change.gain)
+
+
+def sort_classes(per_class: list[dict[str, Any]], arm: str) -> list[dict[str, Any]]:
+    """The rows with the arm's `change`, the greatest loss first, those without a change last."""
+    rows = []
+    for row in per_class:
+        change = row[arm] - row["baseline"]
+        rows.append(row | {"change": None if isnan(change) else change})
+
+    return sorted(rows, key=lambda row: (row["change"] is None, row["change"] or 0.0))
+
+
+def tell_gain(verdict: Verdict, method: str) -> str:
+    """Did it help? In one sentence."""
+    top1 = verdict.top1
+    low, high = top1.interval or (0.0, 0.0)
+
+    verb = "moves"
+    if low > 0:
+        verb = "raises"
+    elif high < 0:
+        verb = "lowers"
+
+    points = f"{signed(top1.gain)} points"
+    if top1.interval:
+        points += f", 95 % interval {between(top1.interval)}"
+        if low <= 0 <= high:
+            points += ", which leaves open whether it helps"
+    return f"{method} {verb} top-1 from {top1.before:.1f} to {top1.after:.1f} % ({points})."
+
+
+def tell_places(places: list[Change]) -> str:
+    """Where? Nothing where there is neither a few-shot class nor a Waterbird group."""
+    parts = []
+    for place in places:
+        part = f"{place.title} {place.before:.1f} → {place.after:.1f}"
+        if place.interval:
+            part += f" ({signed(place.gain)}, {between(place.interval)})"
+        parts.append(part)
+
+    text = ", ".join(parts)
+    return f"{text[0].upper()}{text[1:]}." if text else ""
+
+
+def tell_losers(verdict: Verdict) -> str:
+    """At whose cost?"""
+    losers = verdict.losers
+    if not losers:
+        return f"None of {verdict.classes} classes loses more than {LOSS:g} points."
+
+    names = [f"{each.title} {each.before:.1f} → {each.after:.1f}" for each in losers[:NAMED]]
+    if len(losers) > NAMED:
+        names.append(f"and {len(losers) - NAMED} more")
+    plural = "s" if len(losers) == 1 else ""
+    lose = f"lose{plural} more than {LOSS:g} points"
+    return f"{len(losers)} of {verdict.classes} classes {lose}: {', '.join(names)}."
+
+
+def signed(value: float) -> str:
+    """One decimal, with a true minus."""
+    return f"{value:+.1f}".replace("-", "−")
+
+
+def between(interval: list[float]) -> str:
+    return f"{signed(interval[0])} to {signed(interval[1])}"

@@ -1,0 +1,86 @@
+"""The report's first sentences, from numbers made by hand."""
+
+from typing import Any
+
+import pytest
+
+from stages.shared.figures.verdict import (
+    Verdict,
+    judge_arm,
+    sort_classes,
+    tell_gain,
+    tell_losers,
+    tell_places,
+)
+
+ARMS: dict[str, Any] = {
+    "baseline": {"top1": 89.63, "few": 78.07, "waterbird": {"worst": 44.17}},
+    "diffmix": {"top1": 95.28, "few": 89.78, "waterbird": {"worst": 73.0}},
+}
+GAIN = {"diffmix": {"top1_ci": [3.6, 7.5], "waterbird_worst_ci": [17.3, 39.4]}}
+CLASSES: list[dict[str, Any]] = [
+    {"class": "Mallow", "train_images": 20, "baseline": 98.0, "diffmix": 99.0},
+    {"class": "Quill", "train_images": 3, "baseline": 72.8, "diffmix": 53.9},
+    {"class": "Pintle", "train_images": 5, "baseline": 92.8, "diffmix": 78.3},
+    {"class": "unseen", "train_images": 5, "baseline": float("nan"), "diffmix": float("nan")},
+]
+
+
+def judge(arms: dict = ARMS, gain: dict = GAIN, classes: list = CLASSES) -> Verdict:
+    return judge_arm("diffmix", arms, gain, classes)
+
+
+def test_a_gain_comes_with_its_interval():
+    assert tell_gain(judge(), "Diff-Mix") == (
+        "Diff-Mix raises top-1 from 89.6 to 95.3 % (+5.7 points, 95 % interval +3.6 to +7.5)."
+    )
+
+
+@pytest.mark.parametrize(
+    ("interval", "words"),
+    [
+        ([-3.0, -1.0], "lowers top-1"),
+        ([-1.0, 12.0], "−1.0 to +12.0, which leaves open whether it helps)."),
+        (None, "moves top-1 from 89.6 to 95.3 % (+5.7 points)."),
+    ],
+)
+def test_the_verb_is_the_intervals(interval, words):
+    gain = {"diffmix": {"top1_ci": interval}}
+    assert words in tell_gain(judge(gain=gain), "Diff-Mix")
+
+
+def test_few_shot_classes_and_the_worst_group_are_told():
+    assert tell_places(judge().places) == (
+        "Few-shot classes 78.1 → 89.8, the worst Waterbird group 44.2 → 73.0 "
+        "(+28.8, +17.3 to +39.4)."
+    )
+
+
+def test_a_dataset_without_them_says_nothing():
+    arms = {"baseline": {"top1": 50.0}, "diffmix": {"top1": 60.0}}
+    assert tell_places(judge(arms, {}).places) == ""
+
+
+def test_who_loses_is_named_the_greatest_loss_first():
+    assert tell_losers(judge()) == (
+        "2 of 3 classes lose more than 10 points: Quill 72.8 → 53.9, Pintle 92.8 → 78.3."
+    )
+
+
+def test_nobody_loses():
+    assert tell_losers(judge(classes=CLASSES[:1])) == (
+        "None of 1 classes loses more than 10 points."
+    )
+
+
+def test_many_losers_are_counted():
+    losers = [CLASSES[1] | {"class": f"Quill {number}"} for number in range(8)]
+    said = tell_losers(judge(classes=losers))
+    assert said.startswith("8 of 8 classes lose")
+    assert said.endswith("Quill 4 72.8 → 53.9, and 3 more.")
+
+
+def test_classes_are_sorted_by_their_change():
+    rows = sort_classes(CLASSES, "diffmix")
+    assert [row["class"] for row in rows] == ["Quill", "Pintle", "Mallow", "unseen"]
+    assert rows[-1]["change"] is None
