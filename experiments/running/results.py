@@ -14,6 +14,7 @@ from experiments.markdown import markdown_table
 from experiments.running.fingerprint import Stages
 from experiments.running.ledger import Entry, Ledger
 from experiments.running.plans import find_serving
+from experiments.tables.figures import draw_table
 from experiments.tables.recipes import Case, Table, Tree
 from experiments.tables.replicates import TRIALS, replicates
 from stages.shared.files import write_json
@@ -145,7 +146,7 @@ def keep_published(rows: list[Record], path: Path, columns: dict[str, str]) -> l
 
 
 def write(path: Path, table: Table, rows: list[Record], preset: str, setting: Setting) -> None:
-    """Both files of a table."""
+    """The files of a table: JSON, Markdown, and a figure where it is drawn."""
     content = {
         "title": table.title,
         "note": table.note,
@@ -155,7 +156,11 @@ def write(path: Path, table: Table, rows: list[Record], preset: str, setting: Se
         "rows": rows,
     }
     write_json(path, content)
-    path.with_suffix(".md").write_text(render(table, rows, preset, setting))
+
+    page = render(table, rows, preset, setting)
+    if draw_table(path.stem, rows, path.with_suffix(".png")):
+        page += f"\n![{table.title}]({path.stem}.png)\n"
+    path.with_suffix(".md").write_text(page)
 
 
 def render(table: Table, rows: list[Record], preset: str, setting: Setting) -> str:

@@ -47,7 +47,12 @@ LAYERS = [
     ("stages/datasets/",),
     ("stages/pretraining/",),
     ("stages/",),
-    ("experiments/commands", "experiments/markdown", "experiments/settings/"),
+    (
+        "experiments/commands",
+        "experiments/intervals",
+        "experiments/markdown",
+        "experiments/settings/",
+    ),
     ("experiments/tables/", "experiments/reproducing/"),
     ("experiments/running/",),
     ("experiments/claims/", "experiments/estimating/"),

@@ -1,0 +1,61 @@
+"""The figures of Figure 6 and Table 6: what is read from rows, and that they are drawn."""
+
+from typing import Any
+
+import pytest
+
+from experiments.tables.figures import NAMES, draw_table, read_points
+from experiments.tables.recipes import cases, read_preset
+
+PRESET = read_preset("toybirds")
+
+
+def rows_of(table: str, column: str) -> list[dict[str, Any]]:
+    """The table's rows, as if all had been measured."""
+    measured = {column: {"value": 70.0, "interval": [68.0, 72.0]}}
+    return [
+        {"name": case.name, "paper": case.paper, "measured": measured}
+        for case in cases(table, PRESET)
+    ]
+
+
+def test_a_name_of_figure_6_says_shots_method_and_strength():
+    points = read_points(rows_of("fig6", "top-1"), NAMES["fig6"], "top-1")
+    assert list(points["shots"].unique()) == ["1-shot", "5-shot", "10-shot", "all-shot"]
+    assert set(points[points["strength"].isna()]["method"]) == {"baseline", "Diff-Gen", "Real-Gen"}
+
+    lines = points[points["strength"].notna()]
+    assert set(lines["method"]) == {"Diff-Mix", "Diff-Aug", "Real-Mix", "Real-Aug"}
+    assert set(lines["strength"]) == {"0.1", "0.3", "0.5", "0.7", "0.9", "1.0"}
+
+
+def test_table_6_has_the_papers_gains_beside_ours():
+    points = read_points(rows_of("table6", "gain"), NAMES["table6"], "gain")
+    own = points[(points["shots"] == "5-shot") & (points["strength"] == "0.9")]
+    assert list(own["gamma"]) == ["1.5", "1.0", "0.5", "0.3", "0.1", "0.0"]
+    assert list(own["printed"]) == [10.30, 10.79, 11.01, 11.15, 10.84, 11.06]
+
+
+@pytest.mark.parametrize(("table", "column"), [("fig6", "top-1"), ("table6", "gain")])
+def test_equal_rows_are_equal_bytes(table, column, tmp_path):
+    rows = rows_of(table, column)
+    paths = [tmp_path / "one.png", tmp_path / "two.png"]
+    for path in paths:
+        assert draw_table(table, rows, path)
+
+    one, two = (path.read_bytes() for path in paths)
+    assert one == two
+
+
+def test_what_is_missing_is_left_out(tmp_path):
+    rows = rows_of("table6", "gain")
+    rows[0]["measured"] = None
+    assert draw_table("table6", rows, tmp_path / "table.png")
+
+
+def test_other_tables_and_tables_without_results_are_not_drawn(tmp_path):
+    path = tmp_path / "table.png"
+    nothing = [row | {"measured": None} for row in rows_of("table6", "gain")]
+    assert not draw_table("table5", rows_of("table5", "accuracy"), path)
+    assert not draw_table("table6", nothing, path)
+    assert not path.exists()
