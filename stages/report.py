@@ -201,7 +201,8 @@ def read_metrics(synthetic: list[str]) -> dict[str, Any]:
     history = read_csv(PLOTS / "curves.csv")
     arms = {arm: evaluation["arms"][arm] for arm in history["arm"].unique()}
     gain = evaluation.get("gain", {})
-    per_class = read_csv(METRICS / "per_class.csv").to_dict("records")
+    rows = read_csv(METRICS / "per_class.csv")
+    per_class: list[dict[str, Any]] = rows.to_dict("records")  # type: ignore[assignment]
 
     verdict = None
     if synthetic:
