@@ -23,7 +23,6 @@ from PIL import Image
 from stages.shared.diffusion.attention_maps import (
     WORDS,
     class_prompt_weights,
-    class_words,
     enlarge,
     record_attention,
 )
@@ -49,7 +48,7 @@ from stages.shared.tables import Table
 
 # the headings of the maps stand in the order of WORDS
 HEADINGS = ("reference", "translation", "identifier", "metaclass", "end of text")
-SHOWN = 8  # rows of the sheet
+SHOWN = 4  # rows of the sheet
 HEAT = 0.65  # opacity of a map over its reference
 
 
@@ -202,7 +201,7 @@ def overlay(reference: Image.Image, scores: np.ndarray) -> Image.Image:
 
 
 def draw_row(example: Example, names: list[str], words: tuple[str, ...]) -> list[Cell | None]:
-    """A row of the sheet; each map with its word and, where a mask is known, its ranking."""
+    """A row of the sheet; each map with what it attends for and, where known, its ranking."""
     row = example.row
     captions = (f"→ {names[row.target_label]}", f"s = {row.strength:g}")
     cells: list[Cell | None] = [
@@ -219,15 +218,16 @@ def draw_row(example: Example, names: list[str], words: tuple[str, ...]) -> list
     return cells
 
 
-def draw_sheet(examples: list[Example], classes: pd.DataFrame, strategy: Strategy) -> Image.Image:
+def draw_sheet(examples: list[Example], classes: pd.DataFrame) -> Image.Image:
     """A sheet with a row for each of up to SHOWN examples."""
     names = list(classes["name"])
-    words = class_words(classes, strategy)
 
     rows = []
     for index in spread(SHOWN, len(examples)):
         example = examples[index]
-        rows.append(draw_row(example, names, (*words[example.row.target_label], "<eot>")))
+        target = example.row.target_label
+        words = (names[target], classes["metaclass"].iloc[target], "<eot>")
+        rows.append(draw_row(example, names, words))
     return mosaic(HEADINGS, rows)
 
 
@@ -307,7 +307,7 @@ def main() -> None:
     if arguments.reference:
         rows = plan_pair(arguments, classes)
         examples = make_examples(rows, classes, strategy, params)
-        draw_sheet(examples, classes, strategy).save(arguments.output)
+        draw_sheet(examples, classes).save(arguments.output)
         return
 
     plan = read_plan(PLAN / "plan.csv", read_manifest(SUBSAMPLE))
@@ -315,7 +315,7 @@ def main() -> None:
     examples = make_examples(rows, classes, strategy, params) if len(rows) else []
 
     METRICS.mkdir(exist_ok=True)
-    draw_sheet(examples, classes, strategy).save(METRICS / "attention.png")
+    draw_sheet(examples, classes).save(METRICS / "attention.png")
     write_json(METRICS / "attention.json", measure_maps(examples))
 
 

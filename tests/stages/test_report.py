@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from stages.report import direction, main
+from stages.report import main
+from stages.shared.figures.page import direction
 from stages.shared.params import leaves
 from stages.shared.schemas.report import Params
 from tests.support import report_workspace
-from tests.support.report_workspace import ARMS, STRENGTHS, make_page
+from tests.support.report_workspace import PARAMS, STRENGTHS, make_page
 
 
 @pytest.fixture(autouse=True)
@@ -17,8 +18,8 @@ def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
-def test_method_gamma_and_arms_are_the_only_parameters():
-    assert leaves(Params) == ["method", "synth.gamma", "arms"]
+def test_it_reads_the_parameters_that_it_shows():
+    assert leaves(Params) == ["seed", "method", "base.id", "synth.gamma", "arms"]
 
 
 @pytest.mark.parametrize(
@@ -26,18 +27,18 @@ def test_method_gamma_and_arms_are_the_only_parameters():
     [("diff-mix", "Diff-Mix"), ("da-fusion", "DA-Fusion"), ("real-guidance", "Real-guidance")],
 )
 def test_heading_names_the_method(method, title):
-    page = make_page(params=f"method: {method}\nsynth: {{gamma: 0.5}}\n{ARMS}")
+    page = make_page(params=PARAMS.replace("diff-mix", method))
     assert f"<h1>{title} on 3 bird classes</h1>" in page
-    assert f"<title>{title} report: 3 bird classes</title>" in page
+    assert f"<title>{title} on 3 bird classes</title>" in page
 
 
 def test_page_loads_nothing_and_runs_nothing():
     page = make_page()
     assert not re.search(r"https?:|<script|<link|<iframe|@import|url\(\s*['\"]?[^#'\"]", page)
 
-    # eight strips, the attention, sixteen kept, three dropped
+    # eight strips, the attention, eight kept, three dropped, which are also the lowest
     sources = re.findall(r'src="([^"]*)"', page)
-    assert len(sources) == 8 * 4 + 1 + 16 + 3
+    assert len(sources) == 8 * 4 + 1 + 8 + 3 + 3
     assert all(source.startswith("data:image/webp;base64,") for source in sources)
 
 
@@ -70,11 +71,11 @@ def test_a_class_that_loses_is_marked(monkeypatch):
     monkeypatch.setattr(report_workspace, "PER_CLASS_TABLE", table)
     page = make_page()
     assert '<p class="worse">1 of 2 classes loses more than 10 points: Dusk Lorrel' in page
-    assert page.count('<span class="worse">▼ −20.00</span>') == 1
+    assert page.count('<span class="worse">▼ −20.0</span>') == 1
 
 
 def test_real_arms_alone_have_no_verdict():
-    params = "method: diff-mix\nsynth: {gamma: 0.5}\narms: {real: {baseline: {}}, synthetic: {}}\n"
+    params = PARAMS.replace("a<b>: {}", "")
     assert "trained on real images, compared" in make_page(params=params)
 
 
@@ -87,7 +88,7 @@ def test_soft_label_stands_by_each_strength():
 
 
 def test_gammas_by_strength_weigh_the_labels():
-    page = make_page(params="method: diff-mix\nsynth: {gamma: [0, 1.0, 2.0]}\n" + ARMS)
+    page = make_page(params=PARAMS.replace("gamma: 0.5", "gamma: [0, 1.0, 2.0]"))
     for label in ("1.00 target", "0.70 / 0.30", "0.81 / 0.19"):
         assert f"label {label}" in page
     assert "<b>0, 1, 2</b><span>γ" in page
@@ -102,6 +103,30 @@ def test_without_waterbird_groups_and_class_sizes():
 
 def test_nothing_dropped():
     assert "Nothing was dropped." in make_page(dropped=0)
+
+
+def test_the_filters_panels_lie_around_its_threshold():
+    """Scores rise from 0.1 to 0.9 over 27 images, of which the lowest three were dropped."""
+    page = make_page()
+    panels = page[page.index("<h2>The filter</h2>") : page.index("<h2>Attention</h2>")]
+    scores = re.findall(r"<span>(0\.\d{3})</span>", panels)
+
+    kept = [f"{0.1 + 0.8 * row / 26:.3f}" for row in range(3, 11)]
+    assert scores == [*kept, "0.162", "0.131", "0.100", "0.100", "0.131", "0.162"]
+
+
+def test_the_summary_has_the_verdict_and_a_line_for_each_arm():
+    make_page()
+    summary = Path("metrics/summary.md").read_text()
+    assert summary.startswith("## Diff-Mix on 3 bird classes\n\nDiff-Mix raises top-1")
+
+    gains = "+2.5 [+0.5, +4.5] | 90.0 / 70.0 / 33.3 | 61.2 | 12.3 | −7.8 [−9.0, +1.0]"
+    assert f"| a<b> | 71.2 | {gains} |" in summary
+    assert "| baseline | 71.2 |  | 90.0 / 70.0 / 33.3 | 61.2 | 12.3 |  |" in summary
+
+
+def test_small_images_are_enlarged_by_whole_factors():
+    assert 'class="small" style="--width:32px;--times:3"' in make_page()
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,13 @@ from stages.report import main
 from stages.shared.manifests import read_manifest, write_classes
 from stages.shared.tables import encode_png, write_csv, write_table
 
-ARMS = "arms: {real: {baseline: {}}, synthetic: {a<b>: {}}}\n"
+PARAMS = """
+seed: 0
+method: diff-mix
+base: {id: a/base}
+synth: {gamma: 0.5, steps: 25}
+arms: {real: {baseline: {}}, synthetic: {a<b>: {}}}
+"""
 NAMES = ["Dusk Lorrel", "<script>alert(1)</script>", 'Ærøs "O\'Fjord" / Κύκνος']
 STRENGTHS = [0.5, 0.7, 0.9]
 PER_CLASS = 3
@@ -77,11 +83,18 @@ def write_metrics(waterbird: bool, shots: bool) -> None:
     Path("metrics/filter.json").write_text(json.dumps(filtered))
     Path("metrics/per_class.csv").write_text(PER_CLASS_TABLE)
     Path("metrics/plots/curves.csv").write_text(CURVES)
+    Path("metrics/plots/confusion.csv").write_text(CONFUSION)
 
 
 PER_CLASS_TABLE = """class,train_images,a<b>,baseline
 "<script>alert(1)</script>",3,66.67,
 Dusk Lorrel,3,50.0,40.0
+"""
+CONFUSION = """arm,actual,predicted,percent
+baseline,Dusk Lorrel,Dusk Lorrel,40.0
+baseline,Dusk Lorrel,<script>alert(1)</script>,60.0
+a<b>,Dusk Lorrel,Dusk Lorrel,50.0
+a<b>,Dusk Lorrel,<script>alert(1)</script>,50.0
 """
 CURVES = """arm,epoch,loss,accuracy,loss_min,loss_max,accuracy_min,accuracy_max,trials
 baseline,1,2.1,29,2.0,2.2,28,30,2
@@ -127,7 +140,7 @@ def make_page(
     assess: dict[str, Any] = ASSESS,
     attention: dict[str, Any] = ATTENTION,
     criterion: str = "metaclass",
-    params: str = "method: diff-mix\nsynth: {gamma: 0.5, steps: 25}\n" + ARMS,
+    params: str = PARAMS,
 ) -> str:
     """Write a workspace into the working folder, run the stage, return the page."""
     Path("params.yaml").write_text(params)

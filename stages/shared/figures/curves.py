@@ -10,10 +10,11 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-# Of middling lightness, to be seen on a light page and on a dark one.
+# After Okabe and Ito, whose colours hold in colour blindness; of middling lightness, to be seen on
+# a light page and on a dark one. The templates in .dvc/plots have the same.
 PALETTE = [
-    "#868c96", "#c98a1b", "#2f80d0", "#1f9d78", "#a566c4", "#d2574f", "#5b6bd6", "#7a9a2e",
-    "#d1679f", "#a8755a", "#2aa0b2", "#6f7f4f",
+    "#868c96", "#d98a00", "#2f80d0", "#009e73", "#cc79a7", "#d55e00", "#56b4e9", "#8f7700",
+    "#7b5ea7", "#a8755a", "#2aa0b2", "#6f7f4f",
 ]  # fmt: skip
 INK = "#010203"  # stands for the page's own text colour, light or dark
 STYLE: dict[Any, Any] = {

@@ -34,12 +34,16 @@ class Cell(NamedTuple):
 
 
 def fit(image: Image.Image) -> Image.Image:
-    """Enlarge small images smoothly, shrink large ones.
+    """Enlarge small images by a whole factor, pixel by pixel, and shrink large ones smoothly.
 
     The longer side ends between SMALLEST and LARGEST.
     """
     side = max(image.size)
-    shown = min(max(side, SMALLEST), LARGEST)
+    if side < SMALLEST:
+        size = (image.width * times(image), image.height * times(image))
+        return image.resize(size, Image.Resampling.NEAREST)
+
+    shown = min(side, LARGEST)
     if shown == side:
         return image
 
@@ -48,12 +52,14 @@ def fit(image: Image.Image) -> Image.Image:
     return image.resize((width, height), Image.Resampling.LANCZOS)
 
 
-def data_uri(image: Image.Image) -> str:
-    """A thumbnail as text to put into an `src`.
+def times(image: Image.Image) -> int:
+    """How many times a small image is enlarged."""
+    return -(-SMALLEST // max(image.size))
 
-    It is a WebP, which has a fifth of a PNG's size when the image was enlarged.
-    """
-    return _encode(fit(image))
+
+def data_uri(image: Image.Image) -> str:
+    """A thumbnail as text to put into an `src`; the page enlarges small ones."""
+    return _encode(image if max(image.size) < SMALLEST else fit(image))
 
 
 def figure_uri(image: Image.Image) -> str:

@@ -3,8 +3,11 @@
 from math import isnan
 from typing import Any, NamedTuple
 
+import pandas as pd
+
 LOSS = 10.0  # points that a class must lose to be named
 NAMED = 5  # losers at most
+MISTAKES = 8  # pairs of classes at most
 
 
 class Change(NamedTuple):
@@ -67,6 +70,28 @@ def sort_classes(per_class: list[dict[str, Any]], arm: str) -> list[dict[str, An
         rows.append(row | {"change": None if isnan(change) else change})
 
     return sorted(rows, key=lambda row: (row["change"] is None, row["change"] or 0.0))
+
+
+def list_mistakes(arm: str, confusion: pd.DataFrame) -> list[dict[str, Any]]:
+    """The commonest mistakes of the baseline or the arm, with each one's share in percent.
+
+    `confusion` is metrics/plots/confusion.csv; a pair that it does not list is no mistake made.
+    """
+    wrong = confusion[confusion["actual"] != confusion["predicted"]]
+    wrong = wrong[wrong["arm"].isin(["baseline", arm])]
+    if wrong.empty:
+        return []
+
+    pairs = wrong.pivot(index=["actual", "predicted"], columns="arm", values="percent")
+    pairs = pairs.reindex(columns=["baseline", arm]).fillna(0.0)
+    ordered = pairs.loc[pairs.max(axis=1).sort_values(ascending=False, kind="stable").index]
+
+    return [
+        {"actual": actual, "predicted": predicted, "before": before, "after": after}
+        for (actual, predicted), (before, after) in zip(
+            ordered.index[:MISTAKES], ordered.to_numpy()[:MISTAKES], strict=True
+        )
+    ]
 
 
 def tell_gain(verdict: Verdict, method: str) -> str:

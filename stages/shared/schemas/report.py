@@ -2,9 +2,17 @@
 
 from typing import Any
 
+from pydantic import Field
+
 from stages.shared.classifier.choices import Gamma
 from stages.shared.methods import Name
 from stages.shared.params import Section
+
+
+class Base(Section):
+    """The part of the base model that the report shows."""
+
+    id: str
 
 
 class Synth(Section):
@@ -16,6 +24,8 @@ class Synth(Section):
 class Params(Section):
     """What the stage reads of params.yaml."""
 
+    seed: int = Field(ge=0)
     method: Name
+    base: Base
     synth: Synth
     arms: dict[str, dict[str, Any]]  # one leaf: the page asks for their names alone

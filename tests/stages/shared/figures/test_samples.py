@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from stages.report import SHEET_ROWS
 from stages.shared.figures.mosaics import corner, fit
 from stages.shared.figures.samples import choose_translations
 from tests.support.report_workspace import NAMES, PER_CLASS, STRENGTHS, make_page, real_colour
@@ -33,7 +34,7 @@ def test_each_translation_stands_beside_its_own_reference():
     pixels = np.asarray(Image.open("metrics/samples.png"))
 
     references = set()
-    for row in range(8):
+    for row in range(SHEET_ROWS):
         x, y = corner(row, 0, 96, 2)
         reference = tuple(pixels[y + 48, x + 48])
         assert reference in [real_colour(number) for number in range(9)]
@@ -43,7 +44,7 @@ def test_each_translation_stands_beside_its_own_reference():
             x, y = corner(row, column + 1, 96, 2)
             assert tuple(pixels[y + 48, x + 48]) == (reference[0], 220, 60 * column)
 
-    assert len(references) == 8
+    assert len(references) == SHEET_ROWS
 
 
 def test_references_with_every_strength_and_new_classes_come_first():
@@ -63,7 +64,13 @@ def test_references_with_every_strength_and_new_classes_come_first():
 
 
 @pytest.mark.parametrize(
-    ("size", "shown"), [((32, 32), (96, 96)), ((120, 100), (120, 100)), ((512, 256), (160, 80))]
+    ("size", "shown"),
+    [
+        ((32, 32), (96, 96)),
+        ((64, 48), (128, 96)),
+        ((120, 100), (120, 100)),
+        ((512, 256), (160, 80)),
+    ],
 )
 def test_fit(size, shown):
     assert fit(Image.new("RGB", size)).size == shown

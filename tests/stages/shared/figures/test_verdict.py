@@ -2,11 +2,13 @@
 
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from stages.shared.figures.verdict import (
     Verdict,
     judge_arm,
+    list_mistakes,
     sort_classes,
     tell_gain,
     tell_losers,
@@ -84,3 +86,24 @@ def test_classes_are_sorted_by_their_change():
     rows = sort_classes(CLASSES, "diffmix")
     assert [row["class"] for row in rows] == ["Quill", "Pintle", "Mallow", "unseen"]
     assert rows[-1]["change"] is None
+
+
+def test_the_commonest_mistakes_of_either_come_first():
+    lines = [
+        ("baseline", "Quill", "Quill", 60.0),
+        ("baseline", "Quill", "Mallow", 40.0),
+        ("diffmix", "Pintle", "Quill", 70.0),
+        ("baseline", "Pintle", "Quill", 10.0),
+        ("cutmix", "Pintle", "Mallow", 99.0),
+    ]
+    confusion = pd.DataFrame(lines, columns=["arm", "actual", "predicted", "percent"])
+    assert list_mistakes("diffmix", confusion) == [
+        {"actual": "Pintle", "predicted": "Quill", "before": 10.0, "after": 70.0},
+        {"actual": "Quill", "predicted": "Mallow", "before": 40.0, "after": 0.0},
+    ]
+
+
+def test_classifiers_without_mistakes_have_none_listed():
+    perfect = pd.DataFrame([("baseline", "Quill", "Quill", 100.0)])
+    perfect.columns = ["arm", "actual", "predicted", "percent"]
+    assert list_mistakes("diffmix", perfect) == []
