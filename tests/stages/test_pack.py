@@ -1,0 +1,143 @@
+"""A trained classifier as a folder that works by itself."""
+
+import json
+import subprocess
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from safetensors import safe_open
+
+from stages import pack as stage
+from stages.shared.errors import BadInput
+from stages.shared.serving.packed import Config, load_packed, predict, prepare
+from tests.support.packed_classifier import NAMES, SIDE, draw_image, write_arm
+
+
+@pytest.fixture
+def network(tmp_path, monkeypatch) -> torch.nn.Module:
+    """The second trial's, in a folder that is the working one."""
+    monkeypatch.chdir(tmp_path)
+    return write_arm(tmp_path)
+
+
+def run_pack(monkeypatch, *words: str) -> None:
+    monkeypatch.setattr("sys.argv", ["pack", *words])
+    stage.main()
+
+
+def read_header(path) -> dict:
+    with safe_open(path, "pt") as file:
+        return file.metadata()
+
+
+def test_the_header_of_the_weights_says_all_that_is_needed(network, tmp_path, monkeypatch):
+    run_pack(monkeypatch, "diffmix", "packed", "--trial", "1")
+    header = json.loads(read_header(tmp_path / "packed/model.safetensors")["config"])
+
+    assert header == json.loads((tmp_path / "packed/config.json").read_text())
+    assert header["classes"] == NAMES
+    assert (header["architecture"], header["resize"], header["resolution"]) == (
+        "small_resnet", 32, SIDE,
+    )  # fmt: skip
+    assert (header["method"], header["arm"], header["trial"]) == ("Diff-Mix", "diffmix", 1)
+    assert header["top1"] == 75.0  # three of four test images, by this trial
+    assert header["commit"] == stage.UNKNOWN
+
+
+def test_a_packed_network_answers_as_the_trained_one(network, tmp_path, monkeypatch):
+    run_pack(monkeypatch, "diffmix", "packed", "--trial", "1")
+    packed = load_packed(tmp_path / "packed")
+    images = [draw_image(seed) for seed in range(3)]
+    pixels = torch.stack([prepare(image, packed.config) for image in images])
+
+    assert pixels.shape == (3, 3, SIDE, SIDE)
+    with torch.inference_mode():
+        expected = network(pixels).softmax(1)
+    torch.testing.assert_close(predict(packed, images), expected)
+
+
+def test_onnx_answers_as_torch_for_any_number_of_images(network, tmp_path, monkeypatch):
+    run_pack(monkeypatch, "diffmix", "packed", "--onnx")
+    packed = load_packed(tmp_path / "packed")
+    session = onnxruntime.InferenceSession(tmp_path / "packed/model.onnx")
+
+    for count in (1, 5):
+        images = [draw_image(seed) for seed in range(count)]
+        pixels = np.stack([prepare(image, packed.config).numpy() for image in images])
+        (answers,) = session.run(None, {"pixels": pixels})
+        np.testing.assert_allclose(answers, predict(packed, images).numpy(), atol=1e-5)
+
+
+def test_the_card_has_the_measures_and_the_classes(network, tmp_path, monkeypatch):
+    run_pack(monkeypatch, "diffmix", "packed")
+    card = (tmp_path / "packed/README.md").read_text()
+
+    assert card.startswith("---\nlibrary_name: pytorch\n")
+    assert "It tells 3 classes: Dusk Lorrel, Ærø / Quill, Pintle." in card
+    assert "top-1 on the test images: 25.00 %" in card
+    assert "against the baseline: +5.65 points, 95 % interval +3.57 to +7.50" in card
+
+
+def test_the_commit_is_named_and_whether_files_differ_from_it(network, tmp_path):
+    def git(*words: str) -> str:
+        name = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
+        done = subprocess.run(["git", *name, *words], capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    git("init", "-q")
+    git("add", "params.yaml")
+    git("commit", "-qm", "one")
+    head = git("rev-parse", "--short=12", "HEAD")
+    assert stage.current_commit() == head
+
+    (tmp_path / "params.yaml").write_text("seed: 1\n")
+    assert stage.current_commit() == f"{head}+"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["difmix", "packed"], "there is no arm 'difmix' among baseline, cutmix, diffmix"),
+        (["diffmix", "packed", "--trial", "7"], "trial-7.safetensors: there is no such file"),
+        (["diffmix", "data"], "data: is not an empty folder; name a new one"),
+    ],
+)
+def test_what_cannot_be_packed_is_refused_in_one_line(network, monkeypatch, words, message):
+    with pytest.raises(BadInput, match=message):
+        run_pack(monkeypatch, *words)
+
+
+def test_onnx_without_its_packages_is_refused_before_anything_is_written(
+    network, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("stages.shared.serving.onnx.find_spec", lambda _name: None)
+    with pytest.raises(BadInput, match="onnx: is not installed; `pip install"):
+        run_pack(monkeypatch, "diffmix", "packed", "--onnx")
+    assert not (tmp_path / "packed").exists()
+
+
+@pytest.mark.parametrize("content", [None, b"nothing", b""])
+def test_a_folder_that_holds_no_such_weights_is_refused(tmp_path, content):
+    if content is not None:
+        (tmp_path / "model.safetensors").write_bytes(content)
+    with pytest.raises(BadInput, match=r"model\.safetensors: .*stages\.pack"):
+        load_packed(tmp_path)
+
+
+def test_plain_weights_are_no_packed_ones(network, tmp_path):
+    plain = tmp_path / "data/train/diffmix/trial-0.safetensors"
+    plain.rename(tmp_path / "model.safetensors")
+    with pytest.raises(BadInput, match=r"is not what `python -m stages\.pack` has written"):
+        load_packed(tmp_path)
+
+
+def test_many_classes_are_counted_not_listed():
+    from stages.shared.serving.card import make_card
+
+    config = Config(
+        architecture="resnet50", classes=[f"class {number}" for number in range(200)], resize=256,
+        resolution=224, method="Diff-Mix", arm="diffmix", trial=0, top1=1.0, commit="abc",
+    )  # fmt: skip
+    assert "It tells 200 classes." in make_card(config, {})
