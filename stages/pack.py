@@ -1,17 +1,22 @@
-"""Take a trained classifier out of the pipeline: a folder that works by itself.
+"""Take what was trained out of the pipeline: a folder that works by itself, with a model card.
 
-Reads:  data/train/<arm>/{trial-<k>.safetensors,predictions.csv}, data/download/classes.csv,
-        params.yaml, metrics/evaluate.json
-Writes: FOLDER/{model.safetensors,config.json,README.md}, and model.onnx if asked for
+Reads:  for an arm, data/train/<arm>/{trial-<k>.safetensors,predictions.csv}, metrics/evaluate.json;
+        for the fine-tuned model, data/finetune/, metrics/assess.json;
+        data/download/classes.csv, params.yaml
+Writes: FOLDER/README.md, and of an arm model.safetensors, config.json, and model.onnx if asked for;
+        of the model pytorch_lora_weights.safetensors, tokens/ and classes.csv
 Paper:  –
 
 This is a tool, not a stage of the pipeline:
 
-    python -m stages.pack ARM FOLDER            the arm's first trial
+    python -m stages.pack ARM FOLDER            a classifier: the arm's first trial
     python -m stages.pack ARM FOLDER --onnx     and the same as ONNX (pip install '.[onnx]')
+    python -m stages.pack finetune FOLDER       LoRA and tokens, as diffusers loads them
+    hf upload OWNER/NAME FOLDER                 to the Hugging Face hub, by its own tool
 """
 
 import json
+import shutil
 import subprocess
 from argparse import ArgumentParser
 from pathlib import Path
@@ -20,20 +25,22 @@ from typing import Any
 import pandas as pd
 
 from stages.shared.errors import BadInput
+from stages.shared.files import write_csv
 from stages.shared.manifests import read_classes
 from stages.shared.methods import TITLES
 from stages.shared.params import PATH, read
-from stages.shared.paths import DOWNLOAD, METRICS, TRAIN
-from stages.shared.serving.card import write_card
+from stages.shared.paths import DOWNLOAD, FINETUNE, METRICS, TRAIN
+from stages.shared.serving.cards import describe_classifier, describe_model
 from stages.shared.serving.onnx import check_installed, write_onnx
 from stages.shared.serving.packed import Config, load_packed, pack
 
+CARD = "README.md"
+MODEL = "finetune"  # what to pack, beside arms
 UNKNOWN = "unknown"  # the commit of what is in no repository
 
 
-def read_config(arm: str, trial: int) -> Config:
+def read_config(params: dict[str, Any], arm: str, trial: int) -> Config:
     """What params.yaml and the data say of a trained arm; raises BadInput where there is none."""
-    params = read()
     arms = [name for group in params["arms"].values() for name in group]
     if arm not in arms:
         raise BadInput(f"{PATH}: there is no arm {arm!r} among {', '.join(arms)}")
@@ -75,19 +82,53 @@ def current_commit() -> str:
     return done.stdout.strip()
 
 
-def read_metrics(arm: str) -> dict[str, Any]:
-    """What metrics/evaluate.json holds of the arm, over all of its trials."""
-    path = METRICS / "evaluate.json"
-    evaluation = json.loads(path.read_text()) if path.is_file() else {}
-    own = evaluation.get("arms", {}).get(arm, {})
-    return own | {"gain": evaluation.get("gain", {}).get(arm, {})}
+def read_json(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text()) if path.is_file() else {}
+
+
+def pack_arm(params: dict[str, Any], arm: str, trial: int, folder: Path, onnx: bool) -> None:
+    """Write a classifier's folder."""
+    if onnx:
+        check_installed()
+
+    config = read_config(params, arm, trial)
+    pack(weights_of(arm, trial), config, folder)
+
+    evaluation = read_json(METRICS / "evaluate.json")
+    measured = evaluation.get("arms", {}).get(arm, {})
+    gain = evaluation.get("gain", {}).get(arm, {})
+    (folder / CARD).write_text(describe_classifier(config, measured, gain), encoding="utf-8")
+
+    if onnx:
+        write_onnx(load_packed(folder), folder)
+
+
+def pack_model(params: dict[str, Any], folder: Path) -> None:
+    """Write the fine-tuned model's folder.
+
+    Raises BadInput where nothing was learned: a method without fine-tuning, or no run yet.
+    """
+    learned = sorted(FINETUNE.rglob("*.safetensors"))
+    if not learned:
+        raise BadInput(f"{FINETUNE}: holds nothing that was learned; run `dvc repro` first")
+
+    for path in learned:
+        target = folder / path.relative_to(FINETUNE)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, target)
+
+    classes = read_classes(DOWNLOAD)
+    write_csv(folder / "classes.csv", classes)
+
+    card = describe_model(params, classes, read_json(METRICS / "assess.json"), current_commit())
+    (folder / CARD).write_text(card, encoding="utf-8")
 
 
 def main() -> None:
     parser = ArgumentParser(
-        prog="python -m stages.pack", description="Take a trained classifier out of the pipeline."
+        prog="python -m stages.pack", description="Take what was trained out of the pipeline."
     )
-    parser.add_argument("arm", help="an arm of params.yaml: diffmix, say")
+    parser.add_argument("what", help="an arm of params.yaml (diffmix, say), or finetune")
     parser.add_argument("folder", type=Path, help="where to write it; new or empty")
     parser.add_argument("--trial", type=int, default=0, help="which of its trials (default: 0)")
     parser.add_argument("--onnx", action="store_true", help="write model.onnx, too")
@@ -96,16 +137,13 @@ def main() -> None:
     if given.folder.exists() and (not given.folder.is_dir() or any(given.folder.iterdir())):
         raise BadInput(f"{given.folder}: is not an empty folder; name a new one")
 
-    if given.onnx:
-        check_installed()
-
-    config = read_config(given.arm, given.trial)
-    pack(weights_of(given.arm, given.trial), config, given.folder)
-    write_card(given.folder, config, read_metrics(given.arm))
-
-    if given.onnx:
-        write_onnx(load_packed(given.folder), given.folder)
-    print(f"{given.folder}: try it with `python -m stages.predict {given.folder} IMAGE`")
+    params = read()
+    if given.what == MODEL:
+        pack_model(params, given.folder)
+        print(f"{given.folder}: LoRA and tokens; README.md there says how to load them")
+    else:
+        pack_arm(params, given.what, given.trial, given.folder, given.onnx)
+        print(f"{given.folder}: try it with `python -m stages.predict {given.folder} IMAGE`")
 
 
 if __name__ == "__main__":

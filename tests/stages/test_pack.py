@@ -7,11 +7,17 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from diffusers import StableDiffusionPipeline
+from diffusers.utils import convert_state_dict_to_diffusers
+from peft import LoraConfig, get_peft_model_state_dict
 from safetensors import safe_open
+from safetensors.torch import save_file
 
 from stages import pack as stage
 from stages.shared.errors import BadInput
-from stages.shared.serving.packed import Config, load_packed, predict, prepare
+from stages.shared.serving.cards import list_classes
+from stages.shared.serving.packed import load_packed, predict, prepare
+from tests.support.closure import ROOT
 from tests.support.packed_classifier import NAMES, SIDE, draw_image, write_arm
 
 
@@ -134,10 +140,40 @@ def test_plain_weights_are_no_packed_ones(network, tmp_path):
 
 
 def test_many_classes_are_counted_not_listed():
-    from stages.shared.serving.card import make_card
+    names = [f"class {number}" for number in range(200)]
+    assert list_classes(names) == "200 classes"
 
-    config = Config(
-        architecture="resnet50", classes=[f"class {number}" for number in range(200)], resize=256,
-        resolution=224, method="Diff-Mix", arm="diffmix", trial=0, top1=1.0, commit="abc",
-    )  # fmt: skip
-    assert "It tells 200 classes." in make_card(config, {})
+
+def test_the_fine_tuned_model_as_diffusers_loads_it(network, tmp_path, monkeypatch):
+    """The snippet of its card is run, on the base that the project ships."""
+    learned = tmp_path / "data/finetune"
+    (learned / "tokens").mkdir(parents=True)
+    base = ROOT / "data/base/toybirds/pipeline"
+    pipeline = StableDiffusionPipeline.from_pretrained(base)
+    width = pipeline.text_encoder.config.hidden_size
+
+    for number in range(len(NAMES)):
+        vector = {f"<class-{number:04d}>": torch.full((width,), float(number))}
+        save_file(vector, learned / f"tokens/class-{number:04d}.safetensors")
+    pipeline.unet.add_adapter(LoraConfig(r=2, target_modules=["to_q"]))
+    state = convert_state_dict_to_diffusers(get_peft_model_state_dict(pipeline.unet))
+    pipeline.save_lora_weights(learned, state)
+
+    params = tmp_path / "params.yaml"
+    params.write_text(params.read_text().replace("data/base/toybirds/pipeline", str(base)))
+    run_pack(monkeypatch, "finetune", "packed")
+
+    card = (tmp_path / "packed/README.md").read_text()
+    snippet = card.split("```python\n")[1].split("```")[0].replace('"FOLDER"', '"packed"')
+    snippet = snippet.replace(").images[0]", ", num_inference_steps=1).images[0]")
+    space: dict = {}
+    exec(snippet, space)
+
+    assert space["image"].size == (64, 64)
+    assert "<class-0002>" in space["pipeline"].tokenizer.get_vocab()
+    assert (tmp_path / "packed/classes.csv").read_text().startswith("index,name,metaclass,token\n")
+
+
+def test_a_method_that_learns_nothing_has_no_model_to_pack(network, monkeypatch):
+    with pytest.raises(BadInput, match="data/finetune: holds nothing that was learned"):
+        run_pack(monkeypatch, "finetune", "packed")
