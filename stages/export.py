@@ -119,11 +119,11 @@ def open_table(folder: Path) -> tuple[Table, list[str]]:
             f"{folder}/manifest.csv: key {shown(strange[0])} cannot be a file's name; {REMAKE}"
         )
 
-    labels = rows[[column for column in rows if column.endswith("label")]]
-    if (labels >= len(names)).any(axis=None):
+    # of a synthetic image the source's and the target's, too
+    highest = rows.filter(regex="label$").to_numpy().max(initial=0)
+    if highest >= len(names):
         raise BadInput(
-            f"{folder}/manifest.csv: label {labels.max(axis=None)} has no name in classes.csv; "
-            f"{REMAKE}"
+            f"{folder}/manifest.csv: label {highest} has no name in classes.csv; {REMAKE}"
         )
     return Table(images, rows), names
 
