@@ -36,7 +36,7 @@ verify: env  ## Run all stages anew in a clone of the last commit, and compare
 	$(VENV)/bin/python -m experiments.verify $(if $(PRESET),--preset $(PRESET)) \
 		$(if $(TOLERANCE),--tolerance $(TOLERANCE)) $(if $(AGAIN),--again)
 
-estimate: env  ## Say what a run takes before it is begun: images, hours, memory, disk (PRESET=, BASE=, PROCESSES=, JSON=)
+estimate: env  ## Say what a run takes before it is begun: images, hours, memory, disk, price (PRESET=, BASE=, PROCESSES=, JSON=, GPU_PRICE= an hour)
 	$(VENV)/bin/python -m experiments.estimate $(if $(PRESET),--preset $(PRESET)) $(if $(BASE),--base $(BASE)) \
 		$(if $(PROCESSES),--processes $(PROCESSES)) $(if $(JSON),--json $(JSON))
 

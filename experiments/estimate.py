@@ -1,14 +1,16 @@
-"""Say what a run takes before it is begun: images, hours a stage, GPU memory and disk.
+"""Say what a run takes before it is begun: images, hours a stage, GPU memory, disk and its price.
 
     python -m experiments.estimate                                  params.yaml of the workspace
     python -m experiments.estimate --preset cub-5-shot --base FOLDER --processes 4 --json FILE
 
 Images are counted before there is data, as the paper's Table 8 has them (estimating/counts.py). A
 batch of each part of the work is timed on this machine, with the setting's own models and sizes
-(estimating/calibration.py), and hours follow by multiplication (estimating/costs.py).
+(estimating/calibration.py), and hours follow by multiplication (estimating/costs.py). The price is
+said where the environment variable GPU_PRICE holds that of an hour of one GPU, in any currency.
 """
 
 import argparse
+import math
 import os
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -45,8 +47,31 @@ def read_tree(preset: str | None, base: str | None) -> tuple[Path, Tree]:
     return path, tree
 
 
+def read_gpu_price() -> float | None:
+    """What an hour of a GPU costs, by the environment variable GPU_PRICE; None where it is not set.
+
+    Raises BadInput for what is no positive number.
+    """
+    text = os.environ.get("GPU_PRICE")
+    if text is None:
+        return None
+
+    try:
+        price = float(text)
+    except ValueError:
+        price = math.nan
+    if not 0 < price < math.inf:
+        raise BadInput(
+            f"GPU_PRICE: {text!r} is no positive number; "
+            "give what a GPU costs an hour, say 2.5, or unset it"
+        )
+
+    return price
+
+
 def estimate(path: Path, tree: Tree, processes: int, output: Path | None) -> None:
     """Print what there is to do, then what it costs; write the latter as JSON, too, if asked to."""
+    gpu_price = read_gpu_price()
     counts = count(tree)
     batch = tree["finetune"]["batch"]
     if counts.method.strategy != "none" and processes > batch:
@@ -66,7 +91,7 @@ def estimate(path: Path, tree: Tree, processes: int, output: Path | None) -> Non
         rates = calibrate(tree, counts, Path(scratch))
 
     cores = forks.cores() if forks.forks() else 1
-    found = content(Task(tree, counts, rates, processes, cores))
+    found = content(Task(tree, counts, rates, processes, cores, gpu_price))
     print(show_costs(found))
     if output is not None:
         write_json(output, {"params": str(path)} | found)

@@ -1,4 +1,4 @@
-"""Hours and disk of every stage: what there is to do, times what a part of it costs."""
+"""Hours, price and disk of every stage: what there is to do, times what a part of it costs."""
 
 from math import ceil
 from typing import Any, NamedTuple
@@ -28,6 +28,7 @@ class Task(NamedTuple):
     rates: Rates
     processes: int
     cores: int  # that share the work of one process; 1 on a GPU
+    gpu_price: float | None  # currency units an hour and GPU; None where nobody says
 
 
 class Line(NamedTuple):
@@ -37,6 +38,14 @@ class Line(NamedTuple):
     does: str
     seconds: float  # of one process
     shared: float  # of the task's processes, each with a GPU of its own, on one machine
+
+
+class Price(NamedTuple):
+    """What a run costs, in currency units."""
+
+    gpu_hour: float
+    alone: float  # on one GPU
+    shared: float  # on a GPU for each of the task's processes
 
 
 def lines(task: Task) -> list[Line]:
@@ -62,6 +71,16 @@ def lines(task: Task) -> list[Line]:
 
     total = sum(line.seconds for line in found)
     return [*found, Line("all", "", total, sum(line.shared for line in found))]
+
+
+def price_run(task: Task, gpu_price: float) -> Price:
+    """The price of all stages.
+
+    A machine's GPUs are paid for until the run ends, also where a stage leaves some of them idle.
+    """
+    *_, total = lines(task)
+    alone = gpu_price * total.seconds / 3600
+    return Price(gpu_price, alone, gpu_price * task.processes * total.shared / 3600)
 
 
 def finetune_line(task: Task, step: Rate) -> Line:

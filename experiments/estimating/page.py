@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from experiments.estimating.costs import Task, lines, stores
+from experiments.estimating.costs import Task, lines, price_run, stores
 from experiments.estimating.counts import Counts
 from experiments.estimating.timing import Rate
 from experiments.markdown import markdown_table
@@ -29,6 +29,10 @@ ON_CPU = (
 )
 DRAWN = "No image is there yet: pictures of noise stand for the photographs."
 SEVERAL = "Several processes have a GPU each, and cores enough to load its images."
+PRICED_ON_CPU = (
+    "The price takes this CPU's hours for a GPU's, which needs far fewer: "
+    "estimate it on the GPU that you will pay for."
+)
 NOT_COUNTED = (
     "Not counted: fetching, loading of libraries and models (up to a minute a stage), evaluate, "
     "report, Inception's features, recorded attention; on disk LoRA and the archive of Waterbirds."
@@ -74,14 +78,18 @@ def show_counts(tree: Tree, counts: Counts) -> str:
 
 
 def content(task: Task) -> dict[str, Any]:
-    """The estimate as JSON."""
+    """The estimate as JSON; it has a price where the task says what a GPU costs."""
     rates = [rate for rate in task.rates if isinstance(rate, Rate)]
     images = task.counts.images
     planned = len(task.counts.plan)
     found = lines(task)
     (synthesis,) = [line for line in found if line.stage == "synthesize"]
 
-    return {
+    priced: dict[str, Any] = {}
+    if task.gpu_price is not None:
+        priced = {"price": price_run(task, task.gpu_price)._asdict()}
+
+    return priced | {
         "images": {"train": task.counts.rows, "test": images.test, "ood": images.ood,
                    "synthetic": planned, "classes": len(images.per_class)},
         "machine": task.rates.machine,
@@ -104,6 +112,8 @@ def warnings(task: Task, rates: list[Rate]) -> list[str]:
     ]
     if any(rate.memory is None and rate.measured < rate.batch for rate in rates):
         found.append(ON_CPU)
+    if task.gpu_price is not None and any(rate.memory is None for rate in rates):
+        found.append(PRICED_ON_CPU)
     if not task.counts.images.photos:
         found.append(DRAWN)
     if task.processes > 1:
@@ -113,7 +123,7 @@ def warnings(task: Task, rates: list[Rate]) -> list[str]:
 
 
 def show_costs(found: dict[str, Any]) -> str:
-    """What `content` holds of hours, memory and disk."""
+    """What `content` holds of hours, memory, price and disk."""
     rate = found["images_per_hour"]
     compared = (
         f"Synthesis makes {show(rate['here'], [(1, 'images')])} an hour here, in one process; "
@@ -123,5 +133,20 @@ def show_costs(found: dict[str, Any]) -> str:
     if found["processes"] == 1:
         stages = [{name: line[name] for name in line if name != "shared"} for line in stages]
 
-    tables = [show_table(found["rates"]), show_table(stages), compared, show_table(found["disk"])]
-    return "\n\n".join([f"An image, on {found['machine']}:", *tables, *found["warnings"]])
+    parts = [show_table(found["rates"]), show_table(stages)]
+    if "price" in found:
+        parts.append(show_price(found["price"], found["processes"]))
+    parts += [compared, show_table(found["disk"])]
+
+    return "\n\n".join([f"An image, on {found['machine']}:", *parts, *found["warnings"]])
+
+
+def show_price(price: dict[str, float], processes: int) -> str:
+    """What all stages cost on one GPU and, where several processes were asked for, on several."""
+    alone = show(price["alone"], [(1, "on one GPU")])
+    said = f"At a price of {price['gpu_hour']:g} an hour and GPU, all stages cost {alone}"
+    if processes == 1:
+        return f"{said}."
+
+    shared = show(price["shared"], [(1, f"on {processes}")])
+    return f"{said}, and {shared}, each of which is paid for until the last stage ends."

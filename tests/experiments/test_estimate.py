@@ -71,6 +71,40 @@ def test_a_cpu_gives_an_order_of_magnitude_and_no_memory():
     assert "not measured: needs a GPU" in page
 
 
+def test_the_price_is_said_where_a_gpu_has_one():
+    """7.8950 h at 2.5 are 19.7; three GPUs for 3.0071 h are 22.6."""
+    found = content(task_of(gpu_price=2.5))
+    assert found["price"] == pytest.approx({"gpu_hour": 2.5, "alone": 19.73757, "shared": 19.73757})
+    assert "At a price of 2.5 an hour and GPU, all stages cost 20 on one GPU.\n" in show_costs(
+        found
+    )
+
+    said = show_costs(content(task_of(processes=3, gpu_price=2.5)))
+    assert "cost 20 on one GPU, and 23 on 3, each of which is paid for until" in said
+
+
+def test_nothing_is_said_of_a_price_that_is_not_set():
+    found = content(task_of())
+    assert "price" not in found
+    assert "price" not in show_costs(found)
+
+
+def test_a_price_by_a_cpus_hours_is_said_to_be_too_high():
+    rates = RATES._replace(clip=rate(0.02, memory=None))
+    (said,) = set(content(task_of(rates=rates, gpu_price=2.5))["warnings"]) - set(
+        warnings_of(rates)
+    )
+
+    assert said.startswith("The price takes this CPU's hours for a GPU's")
+
+
+@pytest.mark.parametrize("text", ["", "two", "0", "-1", "nan", "inf"])
+def test_a_price_that_is_no_positive_number_is_refused(text, monkeypatch):
+    monkeypatch.setenv("GPU_PRICE", text)
+    with pytest.raises(BadInput, match=rf"^GPU_PRICE: '{text}' is no positive number; give"):
+        estimate.estimate(HERE, changed(SMALL), 1, None)
+
+
 @pytest.mark.parametrize(
     ("number", "units", "text"),
     [
@@ -108,6 +142,7 @@ def test_a_real_base_is_calibrated(family, tmp_path, capsys, monkeypatch):
 
     monkeypatch.setattr(translation, "predict", recorded)
     monkeypatch.setattr(forks, "cores", lambda: 1)  # which two processes are faster than
+    monkeypatch.setenv("GPU_PRICE", "3600")  # of which a second costs one
     estimate.estimate(HERE, tree, 2, tmp_path / "found.json")
 
     found = json.loads((tmp_path / "found.json").read_text())
@@ -115,6 +150,7 @@ def test_a_real_base_is_calibrated(family, tmp_path, capsys, monkeypatch):
     assert found["images"] == IMAGES
     assert len(found["stages"]) == 10
     assert all(stage["seconds"] >= stage["shared"] > 0 for stage in found["stages"])
+    assert found["price"]["alone"] == pytest.approx(found["stages"][-1]["seconds"])
     assert [part["batch"] for part in found["rates"]] == [32, 2, 2, 2, 2, 4, 4]
     assert rows == {2, 4}, "under guidance an image, and a batch of two, are predicted twice"
     assert "| finetune " in capsys.readouterr().out

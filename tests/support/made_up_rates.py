@@ -54,10 +54,15 @@ PLAN = plan_of([0.5, 0.7, 0.9] * 10, 5)
 
 
 def task_of(
-    plan: pd.DataFrame = PLAN, rates: Rates = RATES, processes: int = 1, cores: int = 1, **changes
+    plan: pd.DataFrame = PLAN,
+    rates: Rates = RATES,
+    processes: int = 1,
+    cores: int = 1,
+    gpu_price: float | None = None,
+    **changes,
 ) -> Task:
     """100 real images to train on, 40 + 10 to test on."""
     tree = changed(TRAINED | {path.replace("__", "."): value for path, value in changes.items()})
     images = Images(np.array([50, 50]), 40, 10, "made up", [], 2_000_000, 1_000_000)
     counts = Counts(images, 100, plan, METHODS[tree["method"]])
-    return Task(tree, counts, rates, processes, cores)
+    return Task(tree, counts, rates, processes, cores, gpu_price)

@@ -39,8 +39,8 @@ tags: [diff-mix, lora, textual-inversion]
 
 # {classes}, learned by {base} ({method})
 
-LoRA of rank {rank} and a token for each class, of {steps} steps; `classes.csv` says which token is \
-whose.
+LoRA of rank {rank} and a token for each class, of {steps} steps; `classes.csv` says which token \
+is whose.
 
 {measures}
 

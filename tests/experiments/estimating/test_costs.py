@@ -1,10 +1,10 @@
-"""Hours and disk from made-up rates: the numbers are computed by hand."""
+"""Hours, price and disk from made-up rates: the numbers are computed by hand."""
 
 from typing import Any
 
 import pytest
 
-from experiments.estimating.costs import Task, lines, stores
+from experiments.estimating.costs import Task, lines, price_run, stores
 from tests.support.made_up_rates import PLAN, RATES, plan_of, rate, task_of
 
 # three trials answer 50 images, at a third of a training step's 0.012 s
@@ -143,6 +143,21 @@ def test_labels_of_clip_take_a_look_at_all_images_that_processes_share():
     task = task_of(processes=3, **own_arm("synthetic", labels="clip"))
     assert seconds(task)["train@own"] == pytest.approx(3 * TRIAL + TESTS + looks)
     assert shared(task)["train@own"] == pytest.approx(TRIAL + TESTS + looks / 3)
+
+
+def test_a_run_costs_its_hours_on_one_gpu():
+    """28,100 s of fine-tuning, 175.7 s up to the four arms, and 36.6 s each: 28,422.1 s.
+
+    At 36 an hour, a hundred seconds cost one.
+    """
+    price = price_run(task_of(), 36.0)
+    assert price == pytest.approx((36.0, 284.221, 284.221))
+
+
+def test_every_gpu_of_a_machine_is_paid_for_until_the_run_ends():
+    """Of three processes: 10,600 s, 163.75 + 0.2 + 2.6 + 8.75 s and four arms of 12.6 s."""
+    price = price_run(task_of(processes=3), 36.0)
+    assert price == pytest.approx((36.0, 284.221, 3 * 108.257))
 
 
 def test_disk_holds_images_weights_and_a_copy():
