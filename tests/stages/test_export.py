@@ -261,7 +261,7 @@ def test_torchvision_finds_classes_by_folder(tmp_path):
 
 
 def test_timm_joins_real_and_synthetic_images_of_a_class(tmp_path):
-    """As docs/using-the-images.md has it: its classes are the innermost folders."""
+    """As docs/using-the-results.md has it: its classes are the innermost folders."""
     from timm.data import create_dataset
 
     data = tmp_path / "data"
@@ -282,7 +282,7 @@ def test_the_code_of_the_page_yields_images_with_soft_labels(tmp_path, monkeypat
     export(filtered(tmp_path / "data"), Path("images/train/synthetic"))
     export(Path("data/download/train"), Path("images/train/real"))
 
-    page = (ROOT / "docs/using-the-images.md").read_text()
+    page = (ROOT / "docs/using-the-results.md").read_text().split("## The images")[1]
     found: dict[str, Any] = {}
     for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
         exec(block, found)

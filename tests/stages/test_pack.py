@@ -1,6 +1,7 @@
 """A trained classifier as a folder that works by itself."""
 
 import json
+import re
 import subprocess
 
 import numpy as np
@@ -74,6 +75,24 @@ def test_onnx_answers_as_torch_for_any_number_of_images(network, tmp_path, monke
         pixels = np.stack([prepare(image, packed.config).numpy() for image in images])
         (answers,) = session.run(None, {"pixels": pixels})
         np.testing.assert_allclose(answers, predict(packed, images).numpy(), atol=1e-5)
+
+
+def test_the_pages_snippet_for_onnx_answers_as_predict(network, tmp_path, monkeypatch):
+    """A photo of the network's own size, so that resizing has no part in it."""
+    run_pack(monkeypatch, "diffmix", "birds", "--onnx")
+    photo = draw_image(0, (SIDE, SIDE))
+    photo.save("photo.png")
+
+    page = (ROOT / "docs/using-the-results.md").read_text()
+    (snippet,) = re.findall(r"```python\n(import numpy.*?)```", page, re.DOTALL)
+    snippet = snippet.replace("photo.jpg", "photo.png").replace("(64, 64)", f"({SIDE}, {SIDE})")
+    space: dict = {}
+    exec(snippet, space)
+
+    packed = load_packed(tmp_path / "birds")
+    own = packed._replace(config=packed.config.model_copy(update={"resize": SIDE}))
+    expected = predict(own, [photo]).numpy()
+    np.testing.assert_allclose(space["probabilities"], expected, atol=1e-5)
 
 
 def test_the_card_has_the_measures_and_the_classes(network, tmp_path, monkeypatch):
