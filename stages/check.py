@@ -162,9 +162,19 @@ def check_commit(section: str, model: Pretrained) -> None:
         )
 
 
+def check_file() -> dict[str, Any]:
+    """The parameters of params.yaml; raises BadInput, which also says how to undo a change."""
+    try:
+        tree = read()
+        check(tree)
+    except BadInput as error:
+        raise BadInput(f"{error} (`git checkout {PATH}` undoes what -S has changed)") from None
+
+    return tree
+
+
 def main() -> None:
-    tree = read()
-    check(tree)
+    tree = check_file()
 
     # of a hub's model a few kB, once: that it is there shows now, not after hours
     read_index("base", pick(finetune.Params, tree).base, PIPELINE_INDEX)

@@ -255,3 +255,12 @@ def test_inception_needs_its_package(monkeypatch):
     line = r"assess.frechet: inception needs `pip install torch-fidelity`"
     with pytest.raises(SystemExit, match=line):
         check(changed("assess.frechet", "inception"))
+
+
+def test_a_mistake_says_how_to_undo_a_change(tmp_path, monkeypatch):
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(changed("synth.strength", 0.7)))
+    monkeypatch.chdir(tmp_path)
+    undo = r" \(`git checkout params.yaml` undoes what -S has changed\)"
+
+    with pytest.raises(SystemExit, match=rf"synth.strength: input should be .*list.*{undo}$"):
+        main()
