@@ -11,6 +11,7 @@ from experiments.tables.recipes import Tree
 from experiments.tables.replicates import TRIALS
 from stages.shared.files import write_json
 
+FLIP_LEVEL = 0.05
 LEGEND = """
 A row is written `<table>/<row>`, after the files of `experiments/tables/`. The measures: `top1` is
 the accuracy on the test images; `many`, `medium` and `few` are the mean accuracies of the classes
@@ -40,6 +41,7 @@ def render(content: Tree, preset: str, stem: str, cost: Spent) -> str:
         "## How they were reached",
         explain_replicates(content, preset),
         explain_verdicts(content),
+        *filter(None, [compare_with_flips(content)]),
         *filter(None, [" ".join(content["note"].split())]),
         "## What each verdict rests on",
         " ".join(LEGEND.split()),
@@ -93,6 +95,22 @@ def explain_verdicts(content: Tree) -> str:
         their number. Verdicts on claims are reached by Holm's procedure, at {content["level"]:g}
         over the claims of a family: the paper's, and those beyond it. So a claim may be undecided
         whose comparisons all hold. What lacks a replicate is missing, whatever is known of it.
+    """
+    return " ".join(text.split())
+
+
+def compare_with_flips(content: Tree) -> str:
+    """How many comparisons stand without Student's assumption; nothing where none is decided."""
+    parts = [part for claim in content["claims"].values() for part in claim["parts"]]
+    decided = [part for part in parts if part["verdict"] in ("holds", "fails")]
+    if not decided:
+        return ""
+
+    stand = sum(part["p_sign_flip"] <= FLIP_LEVEL for part in decided)
+    text = f"""
+        Student's t takes normal deviations for granted. A test that does not, by all flips of the
+        replicates' signs, has a p of at most {FLIP_LEVEL:g} for {stand} of the {len(decided)}
+        comparisons that hold or fail.
     """
     return " ".join(text.split())
 

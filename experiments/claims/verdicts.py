@@ -12,7 +12,7 @@ from experiments.claims.analysis import (
     replicates_needed,
 )
 from experiments.claims.schema import MEASURES, Claim, Claims, Part, rows_of
-from experiments.intervals import Estimate, estimate
+from experiments.intervals import Estimate, estimate, sign_flip
 from experiments.running.fingerprint import Stages
 from experiments.running.ledger import Entry, Ledger
 from experiments.running.plans import find_serving
@@ -123,6 +123,7 @@ def report_part(part: Part, found: Finding | Unknown, rule: Rule) -> Tree:
         "values": [round(value, 4) for value in found.values],
         "difference": round_all(mean_of_all),
         "p": round_p(p_values_of_part(mean_of_all, rule)),
+        "p_sign_flip": round(sign_flip(found.values, rule.threshold), 4),
         "needed": needed,
     }
 

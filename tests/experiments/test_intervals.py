@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from experiments.intervals import estimate, interval, p_above, p_below
+from experiments.intervals import estimate, interval, p_above, p_below, sign_flip
 
 VALUES = [1.2, 0.4, 2.9, 1.7, -0.3, 1.1, 0.8]
 
@@ -76,3 +76,10 @@ def test_replicates_that_share_models_would_not_be_independent():
     found = [estimate(list(values)) for values in drawn]
 
     assert np.mean([each.low < 0 < each.high for each in found]) < 0.91
+
+
+def test_flips_of_signs_by_hand():
+    """Of 8 flips of 1, 2 and 3 only all and none lie as far from 0 as 2; from 4, as -3, -2, -1."""
+    assert sign_flip([1.0, 2.0, 3.0], 0.0) == 2 / 8
+    assert sign_flip([1.0, 2.0, 3.0], 4.0) == 2 / 8
+    assert sign_flip([-1.0, 0.0, 1.0], 0.0) == 1.0

@@ -277,6 +277,11 @@ def test_the_page_names_rows_differences_and_verdicts(page):
     assert "| a | it helps | it helps (Sec. 0) | " in page
 
 
+def test_the_page_says_what_stands_without_normal_deviations(page):
+    """Two values have four flips, so that no p is below a half."""
+    assert "has a p of at most 0.05 for 0 of the 1 comparisons that hold or fail." in page
+
+
 def test_the_page_says_what_was_spent_and_by_which_code(page):
     assert "The paper's claims (1): undecided 1. Made by the code of commit 0badcafe." in page
     assert "2 experiments (of which 1 have no time), 1.5 min in all." in page
