@@ -217,9 +217,43 @@ PHOTOS = Preset(
     },
 )
 
+PHOTOS_SD15_SETTINGS: Settings = {
+    "data.name": "folder",
+    "data.metaclass": Commented(
+        "object", "SET THIS to what all your classes are (dog, flower, car): it is in every prompt"
+    ),
+    "data.folder.path": "data/photos",
+    "subset.mode": Commented("full", "or few-shot, to learn from subset.shots photos a class"),
+    "finetune.steps": Commented(
+        5000, "about 6 for each training photo: Table 7's 35,000 are for CUB's 5,994"
+    ),
+    "finetune.class_balanced": Commented(
+        True, "draw all classes alike, since photos of one's own are seldom so many of each"
+    ),
+    "train.batch": Commented(64, "256 in Sec. 7.4, for thousands of images"),
+    "train.learning_rate": Commented(0.0125, "0.05 for the 256 of Sec. 7.4, by the batch"),
+    "arms.real": {"baseline": BASELINE, "cutmix": CUTMIX},
+    "arms.synthetic": {
+        "diffmix": Commented(
+            synthetic(0.1), "p: Sec. 4.1 has 0.5, 0.3 and 0.2 for 1, 5 and 10 photos a class"
+        ),
+        "diffmix-cutmix": synthetic(0.1, "cutmix", 0.1),
+    },
+}
+PHOTOS_SD15 = Preset(
+    (
+        "# A folder of photos with Stable Diffusion 1.5, for a GPU: ResNet50 at 224 pixels.",
+        "# Photos into data/photos (or data.folder.path), their noun at data.metaclass; "
+        "the rest can stay.",
+        "# `make estimate PRESET=photos-sd15` first: hours, memory and, with GPU_PRICE=, the price.",
+    ),
+    DIFFMIX | SHOT_GROUPS["others"] | RESNET50_224 | MIXED | PHOTOS_SD15_SETTINGS,
+)
+
 PRESETS: dict[str, Preset] = {
     "toybirds": Preset(None, {}),
     "photos": PHOTOS,
+    "photos-sd15": PHOTOS_SD15,
     **{
         f"{dataset}-{network}": conventional(dataset, network)
         for dataset in DATASETS
