@@ -245,7 +245,7 @@ PHOTOS_SD15 = Preset(
         "# A folder of photos with Stable Diffusion 1.5, for a GPU: ResNet50 at 224 pixels.",
         "# Photos into data/photos (or data.folder.path), their noun at data.metaclass; "
         "the rest can stay.",
-        "# `make estimate PRESET=photos-sd15` first: hours, memory and, with GPU_PRICE=, the price.",
+        "# First `make estimate PRESET=photos-sd15`: hours, memory, with GPU_PRICE= the price.",
     ),
     DIFFMIX | SHOT_GROUPS["others"] | RESNET50_224 | MIXED | PHOTOS_SD15_SETTINGS,
 )

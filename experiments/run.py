@@ -12,6 +12,7 @@ REPLICATES, runs of each row (default: as many as the table's file says).
 import argparse
 import os
 import sys
+from pathlib import Path
 
 from experiments.claims import page as claims_page
 from experiments.claims.schema import find_cases, read_claims
@@ -60,8 +61,8 @@ def run_claims(preset: str, dry: bool) -> int:
     """Returns the exit status."""
     claims = read_claims()
     rows = find_cases(claims, read_preset(preset))
-    count = count_replicates(claims.replicates, least=2)
-    path = METRICS / "claims.json" if preset == DEFAULT_PRESET else folder(preset) / "claims.json"
+    count = count_replicates(claims.replicates, least=3)
+    path = claims_path(preset, count, claims.replicates)
 
     series = Series(list(rows.values()), count, preset)
     status = series.run(dry)
@@ -78,6 +79,12 @@ def run_claims(preset: str, dry: bool) -> int:
     written = ", ".join(str(path.with_suffix(suffix)) for suffix in (".json", ".md", ".png"))
     print(f"wrote {written}; {series.spent()}")
     return status
+
+
+def claims_path(preset: str, count: int, asked: int) -> Path:
+    """Where the verdicts go; those of other numbers of replicates have a file of their own."""
+    name = "claims.json" if count == asked else f"claims-of-{count}.json"
+    return (METRICS if preset == DEFAULT_PRESET else folder(preset)) / name
 
 
 def run_throughput(preset: str, dry: bool) -> int:

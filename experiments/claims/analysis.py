@@ -70,35 +70,34 @@ def p_values_of_claim(parts: list[PValues]) -> PValues:
 
 
 def decide(family: dict[str, PValues], level: float, size: int) -> dict[str, Verdict]:
-    """The verdicts on the claims of a family of `size`, by Holm's procedure at the level.
+    """The verdicts on the claims of a family of `size`, which counts claims still to be run.
 
-    The claim with the smallest p is set against level / size, the next one against level /
-    (size - 1), and so on; from the first one that does not pass, all are undecided. `size` counts
-    claims that are still to be run, too.
+    Whether a claim holds or fails is decided by Holm's procedure: the smallest p is set against
+    level / size, the next one against level / (size - 1), and so on, up to the first one that does
+    not pass. What is left is equivalent where its p for that is at most level / size: it does not
+    relax what the others are set against, since a claim without effect is rightly equivalent.
     """
     verdicts: dict[str, Verdict] = dict.fromkeys(family, "undecided")
-    ordered = sorted(family, key=lambda key: min(family[key]))
+    ordered = sorted(family, key=lambda key: min(family[key].holds, family[key].fails))
 
     for done, key in enumerate(ordered):
         share = level / (size - done)
-        passed = [verdict for verdict, p in family[key]._asdict().items() if p <= share]
-        if not passed:
+        if min(family[key].holds, family[key].fails) > share:
             break
-        verdicts[key] = strongest(passed)
+        verdicts[key] = "fails" if family[key].fails <= share else "holds"
+
+    for key, p in family.items():
+        if verdicts[key] == "undecided" and p.equivalent <= level / size:
+            verdicts[key] = "equivalent"
 
     return verdicts
 
 
-def strongest(verdicts: list[str]) -> Verdict:
-    """The verdict that says most of several that pass."""
-    ranked: tuple[Verdict, ...] = ("fails", "holds", "equivalent")
-    return next(verdict for verdict in ranked if verdict in verdicts)
-
-
 def replicates_needed(found: Estimate, rule: Rule) -> int | None:
-    """How many replicates would decide the part, were mean and deviation to stay as they are.
+    """How many replicates would just decide the part, were mean and deviation to stay as they are.
 
-    None where even a thousand would not.
+    The mean then lies at the edge of what decides it, so that the chance is about even. None where
+    even a thousand would not.
     """
     for count in range(2, MOST_REPLICATES + 1):
         more = interval(found.value, found.deviation, count)

@@ -12,6 +12,7 @@ from experiments.tables.replicates import TRIALS
 from stages.shared.files import write_json
 
 FLIP_LEVEL = 0.05
+FEWEST_FLIPPED = 6  # replicates: of fewer no p by flips can be so small
 LEGEND = """
 A row is written `<table>/<row>`, after the files of `experiments/tables/`. The measures: `top1` is
 the accuracy on the test images; `many`, `medium` and `few` are the mean accuracies of the classes
@@ -20,7 +21,8 @@ Waterbird images: of a species group on a background, their average and the wors
 `faithful` and `background_kept` are percentages of the synthetic images; `filter_gain` is how much
 more of the kept images than of the dropped ones of their strength the judge recognises. `few,
 beyond many` is the difference in `few` less the difference in `many`. After an undecided part
-stands how many replicates would decide it, were mean and deviation to stay as they are.
+stands how many replicates would have an even chance to decide it, were mean and deviation to stay
+as they are.
 """
 
 
@@ -34,7 +36,7 @@ def write(content: Tree, path: Path, preset: str, cost: Spent) -> None:
 def render(content: Tree, preset: str, stem: str, cost: Spent) -> str:
     """The verdicts, and under them what they rest on, as Markdown."""
     sections = [
-        f"# {content['title']}",
+        f"# {content['title']}, on preset {preset}",
         f"{count_verdicts(content)} {name_commits(content)} {cost}.",
         f"![Every comparison with its interval]({stem}.png)",
         markdown_table(list_claims(content)),
@@ -54,11 +56,26 @@ def list_claims(content: Tree) -> list[list[str]]:
     """A line for each claim: its words, what is tested, its verdict."""
     lines = [["", "claim", "the paper's words", "p", "verdict"], ["---"] * 5]
     for key, claim in content["claims"].items():
-        p = claim.get("p")
-        smallest = "" if p is None else f"{min(p.values()):.2g}"
         words = f"{claim['paper']} ({claim['source']})" if claim["paper"] else claim["source"]
-        lines.append([key, claim["text"], words, smallest, f"**{claim['verdict']}**"])
+        lines.append([key, claim["text"], words, tell_p(claim), tell_claim(claim)])
     return lines
+
+
+def tell_claim(claim: Tree) -> str:
+    """The verdict, and how much of the claim it rests on."""
+    text = f"**{claim['verdict']}**"
+    if claim["unmeasured"] and claim["verdict"] not in ("missing", "not measurable"):
+        count = len(claim["parts"])
+        text += f" ({count - claim['unmeasured']} of {count} comparisons measured)"
+    return text
+
+
+def tell_p(claim: Tree) -> str:
+    """The p of the verdict; of an undecided claim the smallest of all verdicts'."""
+    p = claim.get("p")
+    if p is None:
+        return ""
+    return f"{p.get(claim['verdict'], min(p.values())):.2g}"
 
 
 def list_parts(content: Tree) -> list[list[str]]:
@@ -81,6 +98,8 @@ def explain_replicates(content: Tree, preset: str) -> str:
         intervals hold for this world, its base model and its test images, which all replicates
         share.
     """
+    if content["replicates"] != content["replicates_asked"]:
+        text += f" The rules ask for {content['replicates_asked']} replicates."
     return " ".join(text.split())
 
 
@@ -90,11 +109,14 @@ def explain_verdicts(content: Tree) -> str:
     text = f"""
         A comparison holds where its interval lies above 0 (of `not worse`: above
         -{margin:g}, or what it names), fails where it lies below, is equivalent where it holds 0
-        and lies inside of ±{margin:g}, and undecided otherwise. A claim stands with the weakest of
-        its comparisons: to hold, all must; one that fails is enough for it to fail, by p times
-        their number. Verdicts on claims are reached by Holm's procedure, at {content["level"]:g}
-        over the claims of a family: the paper's, and those beyond it. So a claim may be undecided
-        whose comparisons all hold. What lacks a replicate is missing, whatever is known of it.
+        and lies inside of ±{margin:g}, and is undecided otherwise. A claim holds where all of its
+        comparisons do, which the largest of their p says, and fails where one does: the smallest p
+        times their number. Whether claims hold or fail is decided by Holm's procedure, at
+        {content["level"]:g} over the claims of a family: the paper's, and those beyond it. What is
+        left is equivalent where each comparison holds or is equivalent, at {content["level"]:g}
+        divided by the claims. So a claim may be undecided or equivalent whose comparison holds or
+        fails by itself. What lacks a replicate is missing, whatever is known of it; a comparison
+        that the dataset cannot measure does not count.
     """
     return " ".join(text.split())
 
@@ -103,7 +125,7 @@ def compare_with_flips(content: Tree) -> str:
     """How many comparisons stand without Student's assumption; nothing where none is decided."""
     parts = [part for claim in content["claims"].values() for part in claim["parts"]]
     decided = [part for part in parts if part["verdict"] in ("holds", "fails")]
-    if not decided:
+    if not decided or content["replicates"] < FEWEST_FLIPPED:
         return ""
 
     stand = sum(part["p_sign_flip"] <= FLIP_LEVEL for part in decided)

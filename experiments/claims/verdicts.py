@@ -20,6 +20,7 @@ from experiments.running.results import find
 from experiments.tables.recipes import Case, Tree
 from experiments.tables.replicates import replicates
 
+FAITHFUL = "faithfulness"  # of metrics/assess.json
 Unknown = Literal["missing", "not measurable"]
 FAMILIES = ("The paper's claims", "Claims beyond the paper")
 
@@ -93,9 +94,16 @@ def entry_of(case: Case, stages: Stages, ledger: Ledger) -> Entry | None:
 
 
 def value_of(entry: Entry, measure: str, arm: str) -> float | None:
-    """An arm's measure; None where the dataset has no images for it."""
+    """An arm's measure; None where the dataset has no images for it, or no judge.
+
+    Without a judge faithfulness is a similarity, which has no points.
+    """
     file, path = MEASURES[measure].format(arm=arm).split(" ")
-    found = find(entry["metrics"][file], path)
+    metrics = entry["metrics"][file]
+    if path.startswith(FAITHFUL) and metrics.get(FAITHFUL, {}).get("measure") != "judge":
+        return None
+
+    found = find(metrics, path)
     return None if found is None else found["value"]
 
 
@@ -155,6 +163,7 @@ def judge_all(claims: Claims, evidence: Evidence) -> Tree:
             "source": claim.source,
             "family": family_of(claim),
             "parts": parts,
+            "unmeasured": found.count("not measurable"),
             "verdict": "missing" if "missing" in found else "not measurable",
         }
 
@@ -172,8 +181,9 @@ def judge_all(claims: Claims, evidence: Evidence) -> Tree:
         for key, verdict in decide(family, claims.level, size).items():
             content[key] |= {"verdict": verdict, "p": round_p(family[key])}
 
-    head = claims.model_dump(include={"title", "note", "replicates", "level", "margin"})
-    return head | {"replicates": evidence.count, "claims": content}
+    head = claims.model_dump(include={"title", "note", "level", "margin"})
+    counts = {"replicates": evidence.count, "replicates_asked": claims.replicates}
+    return head | counts | {"claims": content}
 
 
 def count_missing(content: Tree, family: str | None = None) -> int:

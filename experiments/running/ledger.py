@@ -4,12 +4,17 @@ Tables and claims are made of it. It is in git, so that they can be made anew in
 no experiments, and an interrupted series goes on there.
 """
 
+import fcntl
 import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from experiments.commands import git
 from experiments.running.fingerprint import DIGITS
+from stages.shared.errors import BadInput
 
 COMMIT_DIGITS = 7
 Targets = tuple[str, ...]
@@ -21,10 +26,7 @@ class Ledger:
 
     def __init__(self, path: Path):
         self.path = path
-        lines = path.read_text().splitlines() if path.is_file() else []
-        self.entries: dict[str, Entry] = {}
-        for entry in map(json.loads, lines):
-            self.entries[entry["fingerprint"]] = entry
+        self.entries = read_entries(path)
 
     def __contains__(self, fingerprint: str) -> bool:
         return fingerprint in self.entries
@@ -51,17 +53,55 @@ class Ledger:
                 self[fingerprint]["seconds"] = value
 
     def write(self) -> None:
-        """Write all lines, by name; the file is whole at any time."""
+        """Write all lines, by name, with those that others have written since; whole at any time.
+
+        Of two lines of one name this ledger's stays.
+        """
         if not self.entries:
             return
 
-        entries = sorted(self.entries.values(), key=lambda entry: entry["name"])
-        lines = [json.dumps(entry, sort_keys=True) for entry in entries]
-
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        new = self.path.with_suffix(".new")
-        new.write_text("\n".join(lines) + "\n")
-        new.replace(self.path)
+        with locked(self.path.parent):
+            own = {stem(entry) for entry in self.entries.values()}
+            for fingerprint, entry in read_entries(self.path).items():
+                if stem(entry) not in own:
+                    self.entries[fingerprint] = entry
+
+            entries = sorted(self.entries.values(), key=lambda entry: entry["name"])
+            lines = [json.dumps(entry, sort_keys=True) for entry in entries]
+
+            new = self.path.with_suffix(".new")
+            new.write_text("\n".join(lines) + "\n")
+            new.replace(self.path)
+
+
+def read_entries(path: Path) -> dict[str, Entry]:
+    """The file's lines by fingerprint; raises BadInput for one that is broken."""
+    lines = path.read_text().splitlines() if path.is_file() else []
+    entries: dict[str, Entry] = {}
+
+    for number, line in enumerate(lines, start=1):
+        try:
+            entry = json.loads(line)
+            entries[entry["fingerprint"]] = entry
+        except (ValueError, KeyError, TypeError):
+            raise BadInput(
+                f"{path}: line {number} is no experiment (a conflict of git's?); "
+                "remove the line, then call again"
+            ) from None
+
+    return entries
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold others back that write in the folder; the kernel drops the lock with the process."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def stem(entry: Entry) -> str:

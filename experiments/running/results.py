@@ -22,7 +22,7 @@ from stages.shared.paths import METRICS
 
 FOLDER = METRICS / "paper"
 DEFAULT_PRESET = "toybirds"  # whose results lie in FOLDER itself
-MEASURED = ("measured", "experiments", "commits")
+MEASURED = ("measured", "replicates", "experiments", "commits")
 Record = dict[str, Any]
 Value = dict[str, Any]  # value and, where it has them, interval or deviation
 
@@ -101,15 +101,16 @@ def find(metrics: Any, path: str) -> Value | None:
 def record(
     case: Case, columns: dict[str, str], stages: Stages, ledger: Ledger, count: int
 ) -> Record:
-    """A row as it is published, measured at its replicates, or missing (None)."""
+    """A row as it is published, measured at all of its replicates, or missing (None)."""
     row: Record = {"name": case.name, "arm": case.arm, "paper": case.paper}
 
     entries = serving_entries(case, stages, ledger, count)
-    if not entries:
+    if len(entries) < count:
         return row | dict.fromkeys(MEASURED)
 
     return row | {
         "measured": read_values(case, columns, entries),
+        "replicates": count,
         "experiments": [entry["name"] for entry in entries],
         "commits": sorted({entry["commit"] for entry in entries}),
     }
@@ -128,7 +129,7 @@ def keep_published(rows: list[Record], path: Path, columns: dict[str, str]) -> l
     """
     content = read_json(path)
     before = content.get("columns", {})
-    held = {(row["name"], row["arm"]): row for row in content.get("rows", []) if row["measured"]}
+    held = {(row["name"], row["arm"]): row for row in content.get("rows", []) if is_whole(row)}
 
     kept = []
     for row in rows:
@@ -139,10 +140,15 @@ def keep_published(rows: list[Record], path: Path, columns: dict[str, str]) -> l
                 for column, value in older["measured"].items()
                 if before.get(column) == columns.get(column)
             }
-            row = row | {field: older.get(field) for field in MEASURED} | {"measured": same}
+            row = row | {field: older[field] for field in MEASURED} | {"measured": same}
         kept.append(row)
 
     return kept
+
+
+def is_whole(row: Record) -> bool:
+    """Whether a published row was measured, and says how."""
+    return all(row.get(field) is not None for field in MEASURED)
 
 
 def write(path: Path, table: Table, rows: list[Record], preset: str, setting: Setting) -> None:
@@ -172,12 +178,20 @@ def render(table: Table, rows: list[Record], preset: str, setting: Setting) -> s
     for row in rows:
         ours = [show(row["measured"], column) for column in table.columns]
         papers = [show_printed(row["paper"].get(column)) for column in printed]
-        lines.append([row["name"], *ours, *papers])
+        lines.append([name_row(row, setting), *ours, *papers])
 
     note = f"{explain(preset, setting, bool(printed))} {table.note} {name_code(rows)}"
     note = " ".join(note.split())  # table.note may be empty, or have line breaks
 
     return f"# {table.title}\n\n{markdown_table(lines)}\n\n{note}\n"
+
+
+def name_row(row: Record, setting: Setting) -> str:
+    """The row's name; one that was run otherwise than the table says so."""
+    count = row["replicates"]
+    if count is None or count == setting.replicates:
+        return row["name"]
+    return f"{row['name']} ({'1 run' if count == 1 else f'{count} replicates'})"
 
 
 def explain(preset: str, setting: Setting, has_printed: bool) -> str:

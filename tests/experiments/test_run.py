@@ -183,15 +183,15 @@ def test_columns_of_a_target_that_a_row_did_not_run_stay_empty(project, interrup
 
 
 def test_claims_are_measured_in_every_replicate(claims):
-    """Seeds are 10 and 20, which add a point and two to the synthetic arms."""
+    """Seeds are 10, 20 and 30, which add a point, two and three to the synthetic arms."""
     found = claims["claims"]
 
     # 75 - 25 and more, and 75 - (50 + 25) / 2 and more
     values = [part["values"] for part in found["a"]["parts"]]
-    assert values == [[51.0, 52.0], [38.0, 38.5]]
-    assert found["b"]["parts"][0]["values"] == [50.0, 50.0]
+    assert values == [[51.0, 52.0, 53.0], [38.0, 38.5, 39.0]]
+    assert found["b"]["parts"][0]["values"] == [50.0, 50.0, 50.0]
     assert [claim["verdict"] for claim in found.values()] == ["holds", "holds"]
-    assert claims["experiments"] == 6  # two of One, and Two's slow, in two replicates
+    assert claims["experiments"] == 9  # two of One, and Two's slow, in three replicates
 
 
 def test_the_page_and_the_figure_lie_beside_the_claims(project, claims):
@@ -203,13 +203,24 @@ def test_the_page_and_the_figure_lie_beside_the_claims(project, claims):
 
 
 def test_a_table_in_replicates_has_their_mean_and_interval(project, claims, monkeypatch):
-    monkeypatch.setitem(HOLD, "REPLICATES", "2")
+    monkeypatch.setitem(HOLD, "REPLICATES", "3")
     output = run(project, "one", "Diff-Mix", "more")
-    assert "2 rows in 2 replicates, 4 experiments: 4 are there, 0 to run" in output
+    assert "2 rows in 3 replicates, 6 experiments: 6 are there, 0 to run" in output
 
     row = table(project, "one")["more"]
-    assert row["measured"]["top-1"] == {"value": 76.5, "interval": [70.1469, 82.8531]}
-    assert len(row["experiments"]) == 2
+    assert row["measured"]["top-1"] == {"value": 77.0, "interval": [74.5159, 79.4841]}
+    assert len(row["experiments"]) == 3
+
+
+def test_claims_of_other_numbers_of_replicates_have_files_of_their_own(
+    project, claims, monkeypatch
+):
+    monkeypatch.setitem(HOLD, "REPLICATES", "2")
+    assert "is not a number of at least 3" in run(project, "claims", status=1)
+
+    monkeypatch.setitem(HOLD, "REPLICATES", "4")
+    assert "3 to run" in run(project, "claims", "--dry")
+    assert json.loads((project / "metrics/claims.json").read_text()) == claims
 
 
 def test_a_changed_file_is_refused_before_anything_is_queued(project, first):

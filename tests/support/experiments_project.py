@@ -85,7 +85,8 @@ def evaluate():
 
 def assess():
     write("data/assess/images.csv", "")
-    write("metrics/assess.json", json.dumps({"faithfulness": {"all": 62.5, "filter_gain": 50.0}}))
+    measured = {"all": 62.5, "measure": "judge", "filter_gain": 50}
+    write("metrics/assess.json", json.dumps({"faithfulness": measured}))
 
 what, *arm = sys.argv[1:]
 if what == "download":
@@ -120,7 +121,7 @@ rows:
 """,
     "experiments/tables/claims.yaml": """
 title: Claims
-replicates: 2
+replicates: 3
 level: 0.05
 margin: 2.0
 claims:

@@ -13,7 +13,7 @@ from experiments.claims.analysis import (
     p_values_of_part,
     replicates_needed,
 )
-from experiments.intervals import Estimate, interval
+from experiments.intervals import Estimate, estimate, interval
 
 GREATER = Rule("greater", 2.0)
 NOT_WORSE = Rule("not-worse", 2.0)
@@ -85,6 +85,31 @@ def test_claims_still_to_be_run_count():
 def test_what_holds_is_not_called_equivalent():
     family = {"a": PValues(0.001, 0.0001, 1.0), "b": PValues(0.2, 0.0001, 1.0)}
     assert decide(family, 0.05, 2) == {"a": "holds", "b": "equivalent"}
+
+
+def test_equivalent_claims_do_not_relax_what_the_others_are_set_against():
+    """0.02 is above 0.05 / 3, whatever the other two are."""
+    nothing = PValues(0.9, 0.0001, 0.9)
+    family = {"a": nothing, "b": nothing, "c": PValues(0.02, 0.9, 1.0)}
+    assert decide(family, 0.05, 3)["c"] == "undecided"
+
+
+@pytest.mark.parametrize("deviation", [0.5, 1.0, 3.0])
+def test_of_families_without_any_effect_one_in_twenty_decides_something(deviation):
+    """Ten claims of one comparison each, whose replicates may or may not show equivalence."""
+    random = np.random.default_rng(0)
+    wrong = 0
+
+    for _ in range(1000):
+        values = random.normal(0, deviation, (10, 7))
+        found = [estimate(list(each)) for each in values]
+        family = {
+            str(number): p_values_of_claim([p_values_of_part(each, GREATER)])
+            for number, each in enumerate(found)
+        }
+        wrong += bool({"holds", "fails"} & set(decide(family, 0.05, 10).values()))
+
+    assert 0.03 < wrong / 1000 < 0.065  # 5 %, give or take two deviations of the simulation
 
 
 def test_so_many_replicates_decide_an_undecided_part_and_no_fewer():

@@ -6,6 +6,7 @@ import pytest
 
 from experiments.running import ledger as module
 from experiments.running.ledger import Ledger
+from stages.shared.errors import BadInput
 
 FILES = {
     "evaluate": {"arms": {"baseline": {"top1": 50.0}}},
@@ -60,3 +61,38 @@ def test_what_has_no_experiment_is_not_entered(ledger):
     ledger.write()
     assert "aaaaaaaa" not in ledger
     assert not ledger.path.exists()
+
+
+def enter(ledger: Ledger, name: str) -> None:
+    fingerprint = name[-8:]
+    ledger.collect({fingerprint: ("assess",)}, {fingerprint: ref(name)})
+
+
+def test_lines_that_another_call_has_written_since_stay(ledger):
+    other = Ledger(ledger.path)
+    enter(ledger, "one-a-aaaaaaaa")
+    enter(other, "one-b-bbbbbbbb")
+    ledger.write()
+    other.write()
+
+    assert sorted(Ledger(ledger.path).entries) == ["aaaaaaaa", "bbbbbbbb"]
+
+
+def test_of_two_lines_of_one_row_the_writers_own_stays(ledger):
+    other = Ledger(ledger.path)
+    enter(ledger, "one-row-aaaaaaaa")
+    ledger.write()
+    enter(other, "one-row-bbbbbbbb")
+    other.write()
+
+    assert list(Ledger(ledger.path).entries) == ["bbbbbbbb"]
+
+
+@pytest.mark.parametrize("line", ["<<<<<<< HEAD", "[]", "{}", '{"fingerprint": '])
+def test_a_broken_line_is_named(ledger, line):
+    enter(ledger, "one-a-aaaaaaaa")
+    ledger.write()
+    ledger.path.write_text(ledger.path.read_text() + line + "\n")
+
+    with pytest.raises(BadInput, match=r"runs\.jsonl: line 2 is no experiment"):
+        Ledger(ledger.path)

@@ -20,6 +20,7 @@ from experiments.running.results import (
     find,
     keep_published,
     name_code,
+    name_row,
     read_values,
     record,
     render,
@@ -237,18 +238,28 @@ def test_one_replicate_keeps_its_own_interval_and_several_have_students():
     assert several == {"value": 3.0, "interval": [-9.7062, 15.7062]}  # 3 ± 12.7062 * 1
 
 
-def test_a_row_is_the_mean_of_the_replicates_that_the_ledger_holds():
+def test_a_row_is_the_mean_of_all_of_its_replicates_and_missing_without_one():
     table = read_table("table5")
     case = case_of("table5", "5-shot Diff-Mix TI")
     entries = {}
-    for number, each in enumerate(replicates(case, 3)[:2]):
+    for number, each in enumerate(replicates(case, 2)):
         fingerprint = fingerprints_of(each, seeded_stages())[0]
         metrics = {"evaluate": {"arms": {"diffmix": {"top1": 80.0 + 2 * number}}}}
         entries[fingerprint] = {"name": f"r{number}", "commit": "abc1234", "metrics": metrics}
 
-    row = record(case, table.columns, seeded_stages(), ledger_of(entries), 3)
+    row = record(case, table.columns, seeded_stages(), ledger_of(entries), 2)
     assert row["measured"]["accuracy"]["value"] == 81.0
     assert (row["experiments"], row["commits"]) == (["r0", "r1"], ["abc1234"])
+
+    fewer = record(case, table.columns, seeded_stages(), ledger_of(entries), 3)
+    assert fewer["measured"] is None
+
+
+def test_a_row_that_was_run_otherwise_than_its_table_says_so():
+    assert name_row({"name": "a", "replicates": 7}, Setting(7, 2)) == "a"
+    assert name_row({"name": "a", "replicates": 1}, Setting(7, 2)) == "a (1 run)"
+    assert name_row({"name": "a", "replicates": 3}, Setting(1, 3)) == "a (3 replicates)"
+    assert name_row({"name": "a", "replicates": None}, Setting(1, 3)) == "a"
 
 
 def seeded_stages() -> dict:
@@ -257,12 +268,13 @@ def seeded_stages() -> dict:
 
 def test_a_row_of_older_code_stays_until_it_is_measured_again(tmp_path):
     older = {"name": "a", "arm": "x", "measured": {"top-1": {"value": 1.0}, "gain": {"value": 2.0}}}
-    older |= {"commits": ["abc1234"], "experiments": ["e"]}
+    older |= {"commits": ["abc1234"], "experiments": ["e"], "replicates": 1}
     path = tmp_path / "table.json"
     columns = {"top-1": "evaluate a", "gain": "evaluate b"}
     path.write_text(json.dumps({"columns": columns, "rows": [older]}))
 
-    missing = {"name": "a", "arm": "x", "measured": None, "commits": None, "experiments": None}
+    missing = {"name": "a", "arm": "x", "measured": None, "replicates": None}
+    missing |= {"commits": None, "experiments": None}
     other = missing | {"arm": "y"}
     made = missing | {"measured": {"top-1": {"value": 3.0}}, "commits": ["def5678"]}
 
