@@ -163,12 +163,19 @@ def check_commit(section: str, model: Pretrained) -> None:
 
 
 def check_file() -> dict[str, Any]:
-    """The parameters of params.yaml; raises BadInput, which also says how to undo a change."""
+    """The parameters of params.yaml; raises BadInput.
+
+    In an experiment it also says how to undo what `dvc exp run -S` has changed.
+    """
     try:
         tree = read()
         check(tree)
     except BadInput as error:
-        raise BadInput(f"{error} (`git checkout {PATH}` undoes what -S has changed)") from None
+        if "DVC_EXP_NAME" not in os.environ:
+            raise
+        raise BadInput(
+            f"{error} (-S changes {PATH}; `git checkout {PATH}` undoes all changes in it)"
+        ) from None
 
     return tree
 

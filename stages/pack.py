@@ -2,7 +2,7 @@
 
 Reads:  for an arm, data/train/<arm>/{trial-<k>.safetensors,predictions.csv}, metrics/evaluate.json;
         for the fine-tuned model, data/finetune/, metrics/assess.json;
-        data/download/classes.csv, params.yaml
+        data/download/classes.csv, params.yaml, dvc.lock
 Writes: FOLDER/README.md, and of an arm model.safetensors, config.json, and model.onnx if asked for;
         of the model pytorch_lora_weights.safetensors, tokens/ and classes.csv
 Paper:  –
@@ -23,6 +23,8 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from ruamel.yaml import YAML
+from safetensors.torch import load_file
 
 from stages.shared.errors import BadInput
 from stages.shared.files import write_csv
@@ -30,34 +32,49 @@ from stages.shared.manifests import read_classes
 from stages.shared.methods import TITLES
 from stages.shared.params import PATH, read
 from stages.shared.paths import DOWNLOAD, FINETUNE, METRICS, TRAIN
-from stages.shared.serving.cards import describe_classifier, describe_model
+from stages.shared.serving.cards import Learned, describe_classifier, describe_model
 from stages.shared.serving.onnx import check_installed, write_onnx
 from stages.shared.serving.packed import Config, load_packed, pack
 
+LOCK = Path("dvc.lock")
+GROUPS = {"real": "train_real", "synthetic": "train"}  # the stages that train the groups of arms
 CARD = "README.md"
 MODEL = "finetune"  # what to pack, beside arms
 UNKNOWN = "unknown"  # the commit of what is in no repository
 
 
-def read_config(params: dict[str, Any], arm: str, trial: int) -> Config:
-    """What params.yaml and the data say of a trained arm; raises BadInput where there is none."""
-    arms = [name for group in params["arms"].values() for name in group]
-    if arm not in arms:
-        raise BadInput(f"{PATH}: there is no arm {arm!r} among {', '.join(arms)}")
+def read_locked(stage: str) -> dict[str, Any]:
+    """The parameters that a stage was last run with; raises BadInput where it never was."""
+    locked = YAML(typ="safe").load(LOCK.read_text())["stages"] if LOCK.is_file() else {}
+    if stage not in locked:
+        raise BadInput(f"{LOCK}: knows no stage {stage}; run `dvc repro` first")
+    return locked[stage]["params"]["params.yaml"]
+
+
+def read_config(arm: str, trial: int) -> Config:
+    """What an arm was trained with; raises BadInput where there is no such arm, or no such trial.
+
+    That is what dvc.lock says: params.yaml may have been changed since.
+    """
+    arms = read()["arms"]
+    group = next((name for name, members in arms.items() if arm in members), None)
+    if group is None:
+        known = ", ".join(name for members in arms.values() for name in members)
+        raise BadInput(f"{PATH}: there is no arm {arm!r} among {known}")
     if not weights_of(arm, trial).is_file():
         raise BadInput(f"{weights_of(arm, trial)}: there is no such file; run `dvc repro` first")
 
-    train = params["train"]
+    trained = read_locked(f"{GROUPS[group]}@{arm}")
     return Config(
-        architecture=train["architecture"],
+        architecture=trained["train.architecture"],
         classes=list(read_classes(DOWNLOAD)["name"]),
-        resize=train["resize"],
-        resolution=train["resolution"],
-        method=TITLES[params["method"]],
+        resize=trained["train.resize"],
+        resolution=trained["train.resolution"],
+        method=TITLES[read_locked("method")["method"]],
         arm=arm,
         trial=trial,
         top1=measure_trial(arm, trial),
-        commit=current_commit(),
+        commit=locked_commit(),
     )
 
 
@@ -72,13 +89,18 @@ def measure_trial(arm: str, trial: int) -> float:
     return round(100 * float((own["label"] == own["predicted"]).mean()), 2)
 
 
-def current_commit() -> str:
-    """The commit that is checked out, with a + where files differ from it."""
-    command = ["git", "describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*"]
+def locked_commit() -> str:
+    """The commit of the last run, which is dvc.lock's, with a + where the run is in none yet."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        commit = git("log", "-1", "--format=%h", "--abbrev=12", "--", str(LOCK))
+        changed = git("status", "--porcelain", "--", str(LOCK))
     except (OSError, subprocess.CalledProcessError):
         return UNKNOWN
+    return f"{commit or UNKNOWN}{'+' if changed else ''}"
+
+
+def git(*words: str) -> str:
+    done = subprocess.run(["git", *words], capture_output=True, text=True, check=True)
     return done.stdout.strip()
 
 
@@ -86,12 +108,12 @@ def read_json(path: Path) -> dict[str, Any]:
     return json.loads(path.read_text()) if path.is_file() else {}
 
 
-def pack_arm(params: dict[str, Any], arm: str, trial: int, folder: Path, onnx: bool) -> None:
+def pack_arm(arm: str, trial: int, folder: Path, onnx: bool) -> None:
     """Write a classifier's folder."""
     if onnx:
         check_installed()
 
-    config = read_config(params, arm, trial)
+    config = read_config(arm, trial)
     pack(weights_of(arm, trial), config, folder)
 
     evaluation = read_json(METRICS / "evaluate.json")
@@ -103,7 +125,7 @@ def pack_arm(params: dict[str, Any], arm: str, trial: int, folder: Path, onnx: b
         write_onnx(load_packed(folder), folder)
 
 
-def pack_model(params: dict[str, Any], folder: Path) -> None:
+def pack_model(folder: Path) -> None:
     """Write the fine-tuned model's folder.
 
     Raises BadInput where nothing was learned: a method without fine-tuning, or no run yet.
@@ -120,7 +142,15 @@ def pack_model(params: dict[str, Any], folder: Path) -> None:
     classes = read_classes(DOWNLOAD)
     write_csv(folder / "classes.csv", classes)
 
-    card = describe_model(params, classes, read_json(METRICS / "assess.json"), current_commit())
+    tokens = [path for path in learned if path.parent != FINETUNE]
+    model = Learned(
+        params=read_locked("finetune"),
+        method=TITLES[read_locked("method")["method"]],
+        has_lora=len(tokens) < len(learned),
+        encoders=len(load_file(tokens[0])) if tokens else 0,
+        commit=locked_commit(),
+    )
+    card = describe_model(model, classes, read_json(METRICS / "assess.json"))
     (folder / CARD).write_text(card, encoding="utf-8")
 
 
@@ -137,12 +167,11 @@ def main() -> None:
     if given.folder.exists() and (not given.folder.is_dir() or any(given.folder.iterdir())):
         raise BadInput(f"{given.folder}: is not an empty folder; name a new one")
 
-    params = read()
     if given.what == MODEL:
-        pack_model(params, given.folder)
+        pack_model(given.folder)
         print(f"{given.folder}: LoRA and tokens; README.md there says how to load them")
     else:
-        pack_arm(params, given.what, given.trial, given.folder, given.onnx)
+        pack_arm(given.what, given.trial, given.folder, given.onnx)
         print(f"{given.folder}: try it with `python -m stages.predict {given.folder} IMAGE`")
 
 

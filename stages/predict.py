@@ -1,7 +1,8 @@
 """What a packed classifier sees in images.
 
 Reads:  FOLDER, as stages/pack.py has written it; images of any usual format
-Writes: CSV or JSON, to the screen or a file
+Writes: CSV or JSON, to the screen or a file; an image that cannot be read is named, and the exit
+        status is 1 then
 Paper:  –
 
 This is a tool, not a stage of the pipeline:
@@ -32,22 +33,23 @@ COLUMNS = ["image", "rank", "class", "probability"]
 
 
 def find_images(paths: list[Path]) -> list[Path]:
-    """The images among the paths, and in the folders among them, in order.
+    """The images among the paths, and in the folders among them, each once, in order.
 
     Raises BadInput where there is none.
     """
-    found = []
+    found: dict[Path, None] = {}
     for path in paths:
         if path.is_dir():
-            found += sorted(each for each in path.rglob("*") if each.suffix.lower() in SUFFIXES)
+            inside = [each for each in path.rglob("*") if each.suffix.lower() in SUFFIXES]
+            found |= dict.fromkeys(sorted(inside))
         elif path.is_file():
-            found.append(path)
+            found[path] = None
         else:
             raise BadInput(f"{path}: there is no such file or folder; name an image")
 
     if not found:
         raise BadInput(f"{paths[0]}: holds no images; name one, or a folder of them")
-    return found
+    return list(found)
 
 
 def open_image(path: Path) -> Image.Image:
@@ -55,12 +57,24 @@ def open_image(path: Path) -> Image.Image:
     return Image.open(io.BytesIO(encode_image(path)), formats=FORMATS).convert("RGB")
 
 
+def find_readable(images: list[Path]) -> list[Path]:
+    """Those that can be read; the others are named on the error stream."""
+    readable = []
+    for path in images:
+        try:
+            open_image(path)
+            readable.append(path)
+        except BadInput as error:
+            print(error, file=sys.stderr)
+    return readable
+
+
 def predict_all(packed: Packed, images: list[Path]) -> Iterator[tuple[Path, Tensor]]:
     """Each image with its classes' probabilities."""
     starts = range(0, len(images), BATCH)
     for first in tqdm(starts, desc="predict", unit="batch", disable=len(images) <= BATCH):
         some = images[first : first + BATCH]
-        answers = predict(packed, [open_image(path) for path in some])
+        answers = predict(packed, map(open_image, some))
         yield from zip(some, answers, strict=True)
 
 
@@ -98,7 +112,11 @@ def main() -> None:
     if given.top < 1:
         parser.error("--top must be at least 1")
 
-    lines = list_top(load_packed(given.folder), find_images(given.images), given.top)
+    packed = load_packed(given.folder)
+    images = find_images(given.images)
+    readable = find_readable(images)
+    lines = list_top(packed, readable, given.top)
+
     wants_json = given.json or (given.output is not None and given.output.suffix == ".json")
     text = as_json(lines) if wants_json else lines.to_csv(index=False)
 
@@ -106,6 +124,8 @@ def main() -> None:
         given.output.write_text(text, encoding="utf-8")
     else:
         sys.stdout.write(text)
+    if len(readable) < len(images):
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """One page to look at: did it help, where, and what was made for it.
 
 Reads:  metrics/{evaluate,filter,assess,attention}.json, metrics/{attention.png,per_class.csv},
-        metrics/plots/{curves,confusion}.csv; data/download/{classes.csv,train},
+        metrics/plots/{curves,confusion}.csv; data/download/{classes.csv,train,test},
         data/subsample/manifest.csv, data/synthesize/, data/filter/{manifest,dropped}.csv,
         data/method/{filter,plan}.json
 Writes: metrics/report.html (self-contained: no script, nothing from a network),
@@ -29,7 +29,7 @@ from stages.shared.figures.samples import (
     without_reference,
 )
 from stages.shared.figures.summary import summarise
-from stages.shared.figures.verdict import LOSS, judge_arm, list_mistakes, sort_classes
+from stages.shared.figures.verdict import CHANGE, LOSS, judge_arm, list_mistakes, sort_classes
 from stages.shared.manifests import read_classes, read_manifest
 from stages.shared.methods import TITLES, read_filter, read_mode
 from stages.shared.params import load
@@ -60,11 +60,10 @@ def read_json(path: Path) -> dict[str, Any]:
     return json.loads(existing(path).read_text())
 
 
-def read_csv(path: Path) -> pd.DataFrame:
-    """A table of metrics; classes and arms may be called "NA"."""
-    words = ["class", "arm", "actual", "predicted"]
+def read_csv(path: Path, words: list[str]) -> pd.DataFrame:
+    """A table of metrics; in the columns of `words` classes and arms may be called "NA"."""
     rows = pd.read_csv(existing(path), dtype=dict.fromkeys(words, str), keep_default_na=False)
-    for column in rows.columns.drop(words, errors="ignore"):
+    for column in rows.columns.drop(words):
         rows[column] = pd.to_numeric(rows[column], errors="coerce")
 
     return rows
@@ -103,7 +102,7 @@ def read_metrics(synthetic: list[str]) -> dict[str, Any]:
     """
     evaluation = read_json(METRICS / "evaluate.json")
     assess = read_json(METRICS / "assess.json")
-    history = read_csv(PLOTS / "curves.csv")
+    history = read_csv(PLOTS / "curves.csv", ["arm"])
     arms = {arm: evaluation["arms"][arm] for arm in history["arm"].unique()}
     gain = {arm: evaluation["gain"][arm] for arm in arms if arm in evaluation.get("gain", {})}
     gains = list_gains(arms, gain)
@@ -140,21 +139,32 @@ def read_verdict(
     synthetic: list[str], arms: dict[str, Any], gain: dict[str, Any]
 ) -> dict[str, Any]:
     """What the first synthetic arm changes, in all and by class; nothing where there is none."""
-    rows = read_csv(METRICS / "per_class.csv")
+    rows = read_csv(METRICS / "per_class.csv", ["class"])
     per_class: list[dict[str, Any]] = rows.to_dict("records")  # type: ignore[assignment]
     if not synthetic:
         return {"loss": LOSS, "mistakes": [], "per_class": per_class, "verdict": None}
 
     arm = synthetic[0]
+    images = count_tests()
     per_class = sort_classes(per_class, arm)
-    changes = [abs(row["change"]) for row in per_class if row["change"]]
+    changes = [abs(row[CHANGE]) for row in per_class if row[CHANGE]]
+    confusion = read_csv(PLOTS / "confusion.csv", ["arm", "actual", "predicted"])
     return {
+        "changed": CHANGE,
         "loss": LOSS,
-        "mistakes": list_mistakes(arm, read_csv(PLOTS / "confusion.csv")),
+        "mistakes": list_mistakes(arm, confusion, images),
         "per_class": per_class,
-        "verdict": judge_arm(arm, arms, gain, per_class),
+        "verdict": judge_arm(arm, arms, gain, per_class, images),
         "widest": max(changes, default=LOSS),  # what the widest bar stands for
     }
+
+
+def count_tests() -> dict[str, int]:
+    """The test images of each class, by its name."""
+    names = read_classes(DOWNLOAD)["name"]
+    labels = read_manifest(DOWNLOAD / "test", classes=len(names))["label"]
+    counts = labels.value_counts().reindex(range(len(names)), fill_value=0)
+    return dict(zip(names, counts.tolist(), strict=True))
 
 
 def title_groups(arms: dict[str, Any]) -> dict[str, str]:

@@ -257,10 +257,14 @@ def test_inception_needs_its_package(monkeypatch):
         check(changed("assess.frechet", "inception"))
 
 
-def test_a_mistake_says_how_to_undo_a_change(tmp_path, monkeypatch):
+def test_in_an_experiment_a_mistake_says_how_to_undo_it(tmp_path, monkeypatch):
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(changed("synth.strength", 0.7)))
     monkeypatch.chdir(tmp_path)
-    undo = r" \(`git checkout params.yaml` undoes what -S has changed\)"
+    mistake = r"synth.strength: input should be .*list"
 
-    with pytest.raises(SystemExit, match=rf"synth.strength: input should be .*list.*{undo}$"):
+    with pytest.raises(SystemExit, match=rf"{mistake}[^`]*$"):
+        main()
+
+    monkeypatch.setenv("DVC_EXP_NAME", "bold-name")
+    with pytest.raises(SystemExit, match=rf"{mistake}.*`git checkout params.yaml` undoes all"):
         main()

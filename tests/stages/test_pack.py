@@ -3,9 +3,11 @@
 import json
 import re
 import subprocess
+from pathlib import Path
 
 import numpy as np
 import onnxruntime
+import pandas as pd
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline
@@ -16,10 +18,10 @@ from safetensors.torch import save_file
 
 from stages import pack as stage
 from stages.shared.errors import BadInput
-from stages.shared.serving.cards import list_classes
+from stages.shared.serving.cards import Learned, list_classes, write_snippet
 from stages.shared.serving.packed import load_packed, predict, prepare
 from tests.support.closure import ROOT
-from tests.support.packed_classifier import NAMES, SIDE, draw_image, write_arm
+from tests.support.packed_classifier import BASE, NAMES, SIDE, draw_image, write_arm, write_lock
 
 
 @pytest.fixture
@@ -78,20 +80,17 @@ def test_onnx_answers_as_torch_for_any_number_of_images(network, tmp_path, monke
 
 
 def test_the_pages_snippet_for_onnx_answers_as_predict(network, tmp_path, monkeypatch):
-    """A photo of the network's own size, so that resizing has no part in it."""
+    """The photo has the square's size: libraries resize alike but for a rounding."""
     run_pack(monkeypatch, "diffmix", "birds", "--onnx")
-    photo = draw_image(0, (SIDE, SIDE))
+    photo = draw_image(0, (32, 32))
     photo.save("photo.png")
 
-    page = (ROOT / "docs/using-the-results.md").read_text()
-    (snippet,) = re.findall(r"```python\n(import numpy.*?)```", page, re.DOTALL)
-    snippet = snippet.replace("photo.jpg", "photo.png").replace("(64, 64)", f"({SIDE}, {SIDE})")
+    page = (ROOT / "docs/using-the-results.md").read_text().split("## The fine-tuned model")[0]
+    (snippet,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     space: dict = {}
-    exec(snippet, space)
+    exec(snippet.replace("photo.jpg", "photo.png"), space)
 
-    packed = load_packed(tmp_path / "birds")
-    own = packed._replace(config=packed.config.model_copy(update={"resize": SIDE}))
-    expected = predict(own, [photo]).numpy()
+    expected = predict(load_packed(tmp_path / "birds"), [photo]).numpy()
     np.testing.assert_allclose(space["probabilities"], expected, atol=1e-5)
 
 
@@ -105,20 +104,33 @@ def test_the_card_has_the_measures_and_the_classes(network, tmp_path, monkeypatc
     assert "against the baseline: +5.65 points, 95 % interval +3.57 to +7.50" in card
 
 
-def test_the_commit_is_named_and_whether_files_differ_from_it(network, tmp_path):
-    def git(*words: str) -> str:
+def test_what_was_trained_is_packed_not_what_params_yaml_says_now(network, tmp_path, monkeypatch):
+    params = tmp_path / "params.yaml"
+    params.write_text(params.read_text().replace("resolution: 64", "resolution: 16"))
+    run_pack(monkeypatch, "diffmix", "packed")
+    assert load_packed(tmp_path / "packed").config.resolution == SIDE
+
+
+def test_an_arm_that_was_not_run_yet_is_refused(network, tmp_path, monkeypatch):
+    (tmp_path / "dvc.lock").unlink()
+    with pytest.raises(BadInput, match=r"dvc\.lock: knows no stage train@diffmix; run `dvc repro`"):
+        run_pack(monkeypatch, "diffmix", "packed")
+
+
+def test_the_commit_is_that_of_the_last_run(network, tmp_path):
+    def git(*words: str) -> None:
         name = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
-        done = subprocess.run(["git", *name, *words], capture_output=True, text=True, check=True)
-        return done.stdout.strip()
+        subprocess.run(["git", *name, *words], capture_output=True, check=True)
 
     git("init", "-q")
-    git("add", "params.yaml")
-    git("commit", "-qm", "one")
-    head = git("rev-parse", "--short=12", "HEAD")
-    assert stage.current_commit() == head
+    git("add", "dvc.lock")
+    git("commit", "-qm", "a run")
+    run = stage.git("rev-parse", "--short=12", "HEAD")
+    git("commit", "-qm", "words", "--allow-empty")
+    assert stage.locked_commit() == run
 
-    (tmp_path / "params.yaml").write_text("seed: 1\n")
-    assert stage.current_commit() == f"{head}+"
+    write_lock(tmp_path, **{"finetune.steps": 7})
+    assert stage.locked_commit() == f"{run}+"
 
 
 @pytest.mark.parametrize(
@@ -163,23 +175,27 @@ def test_many_classes_are_counted_not_listed():
     assert list_classes(names) == "200 classes"
 
 
-def test_the_fine_tuned_model_as_diffusers_loads_it(network, tmp_path, monkeypatch):
-    """The snippet of its card is run, on the base that the project ships."""
-    learned = tmp_path / "data/finetune"
+def learn(folder: Path, lora: bool, tokens: bool) -> None:
+    """What stage finetune would leave in data/finetune, of the base that the project ships."""
+    learned = folder / "data/finetune"
     (learned / "tokens").mkdir(parents=True)
-    base = ROOT / "data/base/toybirds/pipeline"
-    pipeline = StableDiffusionPipeline.from_pretrained(base)
+    pipeline = StableDiffusionPipeline.from_pretrained(BASE)
     width = pipeline.text_encoder.config.hidden_size
 
-    for number in range(len(NAMES)):
+    for number in range(len(NAMES) if tokens else 0):
         vector = {f"<class-{number:04d}>": torch.full((width,), float(number))}
         save_file(vector, learned / f"tokens/class-{number:04d}.safetensors")
-    pipeline.unet.add_adapter(LoraConfig(r=2, target_modules=["to_q"]))
-    state = convert_state_dict_to_diffusers(get_peft_model_state_dict(pipeline.unet))
-    pipeline.save_lora_weights(learned, state)
+    if lora:
+        pipeline.unet.add_adapter(LoraConfig(r=2, target_modules=["to_q"]))
+        state = convert_state_dict_to_diffusers(get_peft_model_state_dict(pipeline.unet))
+        pipeline.save_lora_weights(learned, state)
 
-    params = tmp_path / "params.yaml"
-    params.write_text(params.read_text().replace("data/base/toybirds/pipeline", str(base)))
+
+@pytest.mark.parametrize(("lora", "tokens"), [(True, True), (True, False), (False, True)])
+def test_the_snippet_of_the_models_card_loads_what_was_learned(
+    network, tmp_path, monkeypatch, lora, tokens
+):
+    learn(tmp_path, lora, tokens)
     run_pack(monkeypatch, "finetune", "packed")
 
     card = (tmp_path / "packed/README.md").read_text()
@@ -189,8 +205,22 @@ def test_the_fine_tuned_model_as_diffusers_loads_it(network, tmp_path, monkeypat
     exec(snippet, space)
 
     assert space["image"].size == (64, 64)
-    assert "<class-0002>" in space["pipeline"].tokenizer.get_vocab()
+    assert ("<class-0002>" in space["pipeline"].tokenizer.get_vocab()) == tokens
+    assert ("LoRA of rank 2" in card) == lora
+    assert ("a photo of a <class-0000> bird" in card) == tokens
     assert (tmp_path / "packed/classes.csv").read_text().startswith("index,name,metaclass,token\n")
+
+
+def test_a_base_with_two_text_encoders_gets_a_vector_for_each():
+    params = {"base.id": "sdxl", "base.revision": "0" * 40}
+    params |= {"finetune.lora_rank": 10, "finetune.steps": 1}
+    classes = pd.DataFrame({"name": ["a"], "metaclass": ["bird"], "token": ["<class-0000>"]})
+    snippet = write_snippet(Learned(params, "Diff-Mix", True, 2, "abc"), classes)
+
+    compile(snippet, "snippet", "exec")
+    assert 'tensors["clip_l"]' in snippet
+    assert 'tensors["clip_g"]' in snippet
+    assert f'revision="{"0" * 40}"' in snippet
 
 
 def test_a_method_that_learns_nothing_has_no_model_to_pack(network, monkeypatch):

@@ -82,9 +82,28 @@ def test_pictures_are_seen_upright(tmp_path, packed, monkeypatch, capsys):
     [
         ("nowhere.png", "nowhere.png: there is no such file or folder"),
         ("data/download", "data/download: holds no images"),
-        ("images/notes.txt", "images/notes.txt: is not a readable image"),
     ],
 )
 def test_what_is_no_image_is_refused_in_one_line(monkeypatch, capsys, path, message):
     with pytest.raises(BadInput, match=message):
         run(monkeypatch, capsys, path)
+
+
+def test_one_that_cannot_be_read_is_named_and_the_others_are_answered(monkeypatch, capsys):
+    Path("images/broken.png").write_bytes(b"no image")
+    monkeypatch.setattr("sys.argv", ["predict", "packed", "images", "--top", "1"])
+    capsys.readouterr()
+
+    with pytest.raises(SystemExit) as ended:
+        predict.main()
+    printed = capsys.readouterr()
+
+    assert ended.value.code == 1
+    assert "images/broken.png: is not a readable image" in printed.err
+    answered = [line["image"] for line in csv.DictReader(io.StringIO(printed.out))]
+    assert answered == ["images/a.PNG", "images/b.png", "images/more/c.webp"]
+
+
+def test_an_image_that_is_named_twice_is_answered_once(monkeypatch, capsys):
+    printed = run(monkeypatch, capsys, "images/b.png", "images/b.png", "--top", "1")
+    assert printed.count("images/b.png") == 1

@@ -1,10 +1,12 @@
 """A trained arm without any training: random weights, and what stage train writes beside them."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
+import yaml
 from PIL import Image
 from safetensors.torch import save_file
 
@@ -16,18 +18,16 @@ from tests.support.closure import ROOT
 
 NAMES = ["Dusk Lorrel", "Ærø / Quill", "Pintle"]
 SIDE = 24
+BASE = ROOT / "data/base/toybirds/pipeline"
 
 
 def write_arm(folder: Path) -> torch.nn.Module:
-    """params.yaml, classes, metrics and the arm diffmix with two trials; returns the second's.
+    """params.yaml, dvc.lock, classes, metrics and the arm diffmix; returns its second trial's.
 
     Of the test images the first trial has a quarter right, the second three quarters.
     """
-    params = (ROOT / "params.yaml").read_text()
-    params = params.replace("resize: 64 ", "resize: 32 ").replace(
-        "resolution: 64 #", "resolution: 24 #"
-    )
-    (folder / "params.yaml").write_text(params)
+    shutil.copy(ROOT / "params.yaml", folder / "params.yaml")
+    write_lock(folder)
     write_classes(folder / "data/download", NAMES, "bird")
 
     arm = folder / "data/train/diffmix"
@@ -50,6 +50,17 @@ def write_arm(folder: Path) -> torch.nn.Module:
     evaluation = {"arms": {"diffmix": {"top1": 50.0}}, "gain": {"diffmix": gain}}
     write_json(folder / "metrics/evaluate.json", evaluation)
     return network.eval()
+
+
+def write_lock(folder: Path, **finetune: object) -> None:
+    """dvc.lock, as far as it says what was trained; `finetune` changes what it says of that."""
+    trained = {"train.architecture": "small_resnet", "train.resize": 32, "train.resolution": SIDE}
+    learned = {"base.id": str(BASE), "base.revision": None}
+    learned |= {"finetune.lora_rank": 2, "finetune.steps": 900} | finetune
+    stages = {"train@diffmix": trained, "method": {"method": "diff-mix"}, "finetune": learned}
+
+    locked = {name: {"params": {"params.yaml": params}} for name, params in stages.items()}
+    (folder / "dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": locked}))
 
 
 def draw_image(seed: int, size: tuple[int, int] = (40, 30)) -> Image.Image:

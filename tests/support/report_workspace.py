@@ -44,6 +44,8 @@ def write_images(dropped: int, gen: bool) -> None:
     real_images = map(flat, map(real_colour, range(9)))
     write_table(data / "download/train", real_images, pd.DataFrame({"label": labels}))
     write_classes(data / "download", NAMES, "bird")
+    tests = pd.DataFrame({"label": [0, 1, 2] * 100})
+    write_table(data / "download/test", [flat((0, 0, 0))] * len(tests), tests)
 
     real = read_manifest(data / "download/train")
     for folder in ("subsample", "filter"):

@@ -140,8 +140,12 @@ def number(value: float | None, digits: int = 2) -> str:
 
 
 def signed(value: float | None, digits: int = 2) -> str:
-    """The value with its sign, a true minus, or a dash where there is none."""
-    return "–" if value is None else f"{value:+.{digits}f}".replace("-", "−")
+    """The value with its sign, a true minus, none at zero; a dash where there is no value."""
+    if value is None:
+        return "–"
+
+    text = f"{value:+.{digits}f}".replace("-", "−")
+    return text if any(digit in text for digit in "123456789") else text[1:]
 
 
 def listed(value: float | list[float]) -> str:

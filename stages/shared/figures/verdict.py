@@ -1,13 +1,16 @@
 """What a run says: did it help, where, at whose cost; for the first screen of the report."""
 
-from math import isnan
+from math import isnan, sqrt
 from typing import Any, NamedTuple
 
 import pandas as pd
 
 LOSS = 10.0  # points that a class must lose to be named
+CHANCE = 2.0  # standard errors that it must lose, so that a few test images are no loss
 NAMED = 5  # losers at most
 MISTAKES = 8  # pairs of classes at most
+FEWEST = 10  # test images of a class whose mistakes are listed
+CHANGE = "change of the arm"  # a row's; no arm's name has a space
 
 
 class Change(NamedTuple):
@@ -17,10 +20,18 @@ class Change(NamedTuple):
     before: float
     after: float
     interval: list[float] | None = None
+    images: int = 0  # test images, where they matter
 
     @property
     def gain(self) -> float:
         return self.after - self.before
+
+    @property
+    def is_loss(self) -> bool:
+        """Whether it is large, and more than the few images' chance."""
+        shares = (self.before / 100, self.after / 100)
+        variance = sum(share * (1 - share) for share in shares) / max(self.images, 1)
+        return self.gain < -max(LOSS, CHANCE * 100 * sqrt(variance))
 
 
 class Verdict(NamedTuple):
@@ -34,9 +45,16 @@ class Verdict(NamedTuple):
 
 
 def judge_arm(
-    arm: str, arms: dict[str, Any], gain: dict[str, Any], per_class: list[dict[str, Any]]
+    arm: str,
+    arms: dict[str, Any],
+    gain: dict[str, Any],
+    per_class: list[dict[str, Any]],
+    images: dict[str, int],
 ) -> Verdict:
-    """The arm's verdict, of what metrics/evaluate.json and per_class.csv hold."""
+    """The arm's verdict, of what metrics/evaluate.json and per_class.csv hold.
+
+    `images`: the test images of each class.
+    """
     base = arms["baseline"]
     own = arms[arm]
     change = gain.get(arm, {})
@@ -50,33 +68,41 @@ def judge_arm(
         interval = change.get("waterbird_worst_ci")
         places.append(Change("the worst Waterbird group", *worst, interval))
 
-    classes = by_class(arm, per_class)
-    losers = [each for each in classes if each.gain < -LOSS]
+    classes = by_class(arm, per_class, images)
+    losers = [each for each in classes if each.is_loss]
     return Verdict(arm, top1, places, losers, len(classes))
 
 
-def by_class(arm: str, per_class: list[dict[str, Any]]) -> list[Change]:
+def by_class(arm: str, per_class: list[dict[str, Any]], images: dict[str, int]) -> list[Change]:
     """Each class's change, the greatest loss first; classes without test images are left out."""
-    tested = [row for row in per_class if not isnan(row["baseline"])]
-    changes = [Change(row["class"], row["baseline"], row[arm]) for row in tested]
+    changes = []
+    for row in per_class:
+        if not isnan(row["baseline"]):
+            name = row["class"]
+            changes.append(Change(name, row["baseline"], row[arm], images=images[name]))
     return sorted(changes, key=lambda change: change.gain)
 
 
 def sort_classes(per_class: list[dict[str, Any]], arm: str) -> list[dict[str, Any]]:
-    """The rows with the arm's `change`, the greatest loss first, those without a change last."""
+    """The rows with the arm's change, the greatest loss first, those without one last."""
     rows = []
     for row in per_class:
         change = row[arm] - row["baseline"]
-        rows.append(row | {"change": None if isnan(change) else change})
+        rows.append(row | {CHANGE: None if isnan(change) else change})
 
-    return sorted(rows, key=lambda row: (row["change"] is None, row["change"] or 0.0))
+    return sorted(rows, key=lambda row: (row[CHANGE] is None, row[CHANGE] or 0.0))
 
 
-def list_mistakes(arm: str, confusion: pd.DataFrame) -> list[dict[str, Any]]:
+def list_mistakes(
+    arm: str, confusion: pd.DataFrame, images: dict[str, int]
+) -> list[dict[str, Any]]:
     """The commonest mistakes of the baseline or the arm, with each one's share in percent.
 
     `confusion` is metrics/plots/confusion.csv; a pair that it does not list is no mistake made.
+    Classes of very few test images are left out: one of them would be a large share.
     """
+    enough = {name for name, count in images.items() if count >= FEWEST}
+    confusion = confusion[confusion["actual"].isin(enough)]
     wrong = confusion[confusion["actual"] != confusion["predicted"]]
     wrong = wrong[wrong["arm"].isin(["baseline", arm])]
     if wrong.empty:
@@ -141,8 +167,9 @@ def tell_losers(verdict: Verdict) -> str:
 
 
 def signed(value: float) -> str:
-    """One decimal, with a true minus."""
-    return f"{value:+.1f}".replace("-", "−")
+    """One decimal, with a true minus, and no sign at zero."""
+    text = f"{value:+.1f}".replace("-", "−")
+    return text[1:] if text[1:] == "0.0" else text
 
 
 def between(interval: list[float]) -> str:

@@ -1,6 +1,6 @@
 """Model cards for what leaves the pipeline: Markdown with the Hugging Face hub's header."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -34,32 +34,44 @@ MODEL = """\
 library_name: diffusers
 base_model: {base}
 pipeline_tag: text-to-image
-tags: [diff-mix, lora, textual-inversion]
+tags: [diff-mix, {tags}]
 ---
 
 # {classes}, learned by {base} ({method})
 
-LoRA of rank {rank} and a token for each class, of {steps} steps; `classes.csv` says which token \
-is whose.
+Of {steps} steps: {learned}.
 
 {measures}
 
 ```python
-from pathlib import Path
-
-import torch
-from diffusers import StableDiffusionPipeline
-
-folder = Path("FOLDER")
-pipeline = StableDiffusionPipeline.from_pretrained("{base}", torch_dtype=torch.float32)
-pipeline.load_lora_weights(folder)
-for path in sorted((folder / "tokens").glob("*.safetensors")):
-    pipeline.load_textual_inversion(path, token=f"<{{path.stem}}>")
-image = pipeline("a photo of a {token} {metaclass}").images[0]
+{snippet}
 ```
 
 Made at commit {commit}.
 """
+
+TOKENS = {  # how diffusers loads a class's token, by the number of text encoders
+    1: """\
+for path in sorted((folder / "tokens").glob("*.safetensors")):
+    pipeline.load_textual_inversion(path, token=f"<{path.stem}>")""",
+    2: """\
+for path in sorted((folder / "tokens").glob("*.safetensors")):
+    token, tensors = f"<{path.stem}>", load_file(path)
+    first = {"text_encoder": pipeline.text_encoder, "tokenizer": pipeline.tokenizer}
+    second = {"text_encoder": pipeline.text_encoder_2, "tokenizer": pipeline.tokenizer_2}
+    pipeline.load_textual_inversion(tensors["clip_l"], token=token, **first)
+    pipeline.load_textual_inversion(tensors["clip_g"], token=token, **second)""",
+}
+
+
+class Learned(NamedTuple):
+    """What a fine-tuned model is made of."""
+
+    params: dict[str, Any]  # stage finetune's, by their dotted paths
+    method: str
+    has_lora: bool
+    encoders: int  # text encoders that have a vector for each class; 0 where no token was learned
+    commit: str
 
 
 def describe_classifier(config: Config, measured: dict[str, Any], gain: dict[str, Any]) -> str:
@@ -87,9 +99,7 @@ def describe_classifier(config: Config, measured: dict[str, Any], gain: dict[str
     )
 
 
-def describe_model(
-    params: dict[str, Any], classes: pd.DataFrame, assess: dict[str, Any], commit: str
-) -> str:
+def describe_model(model: Learned, classes: pd.DataFrame, assess: dict[str, Any]) -> str:
     """What was learned, how true its images are, and how diffusers loads it.
 
     `assess` is metrics/assess.json.
@@ -99,17 +109,48 @@ def describe_model(
     if "all" in faithful:
         measures = f"Faithfulness of its images, by {faithful['measure']}: {faithful['all']:g}."
 
+    parts = {f"LoRA of rank {model.params['finetune.lora_rank']}": model.has_lora}
+    parts["a token for each class (`classes.csv` says which is whose)"] = model.encoders > 0
+    tags = {"lora": model.has_lora, "textual-inversion": model.encoders > 0}
+
     return MODEL.format(
-        base=params["base"]["id"],
+        base=model.params["base.id"],
         classes=f"{len(classes)} {' / '.join(classes['metaclass'].unique())} classes",
-        commit=commit,
+        commit=model.commit,
+        learned=" and ".join(part for part, there in parts.items() if there),
         measures=measures,
-        metaclass=classes["metaclass"].iloc[0],
-        method=params["method"],
-        rank=params["finetune"]["lora_rank"],
-        steps=params["finetune"]["steps"],
-        token=classes["token"].iloc[0],
+        method=model.method,
+        snippet=write_snippet(model, classes),
+        steps=model.params["finetune.steps"],
+        tags=", ".join(tag for tag, there in tags.items() if there),
     )
+
+
+def write_snippet(model: Learned, classes: pd.DataFrame) -> str:
+    """The lines of Python that load the model and draw the first class."""
+    first = classes.iloc[0]
+    word = first["token"] if model.encoders else first["name"]
+    revision = model.params.get("base.revision")
+    pinned = f', revision="{revision}"' if revision else ""
+
+    lines = ["from pathlib import Path", "", "import torch"]
+    lines.append("from diffusers import DiffusionPipeline")
+    if model.encoders == 2:
+        lines.append("from safetensors.torch import load_file")
+
+    lines += [
+        "",
+        'folder = Path("FOLDER")',
+        f'base = "{model.params["base.id"]}"',
+        f"pipeline = DiffusionPipeline.from_pretrained(base{pinned}, torch_dtype=torch.float32)",
+    ]
+    if model.has_lora:
+        lines.append("pipeline.load_lora_weights(folder)")
+    if model.encoders:
+        lines.append(TOKENS[model.encoders])
+    lines.append(f'image = pipeline("a photo of a {word} {first["metaclass"]}").images[0]')
+
+    return "\n".join(lines)
 
 
 def list_classes(names: list[str]) -> str:

@@ -6,6 +6,7 @@ config.json        the configuration, for people and other programs
 """
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -91,12 +92,15 @@ def prepare(image: Image.Image, config: Config) -> Tensor:
 
 
 @torch.inference_mode()
-def predict(packed: Packed, images: list[Image.Image]) -> Tensor:
-    """The probability of each class for RGB images, (images, classes), on the CPU."""
+def predict(packed: Packed, images: Iterable[Image.Image]) -> Tensor:
+    """The probability of each class for RGB images, (images, classes), on the CPU.
+
+    Images are taken one by one, so that few large ones are in memory at a time.
+    """
+    prepared = [prepare(image, packed.config) for image in images]
     parts = []
-    for first in range(0, len(images), BATCH):
-        prepared = [prepare(image, packed.config) for image in images[first : first + BATCH]]
-        outputs = packed.network(torch.stack(prepared).to(device()))
-        parts.append(outputs.float().softmax(1).cpu())
+    for first in range(0, len(prepared), BATCH):
+        pixels = torch.stack(prepared[first : first + BATCH]).to(device())
+        parts.append(packed.network(pixels).float().softmax(1).cpu())
 
     return torch.cat(parts) if parts else torch.empty(0, len(packed.config.classes))

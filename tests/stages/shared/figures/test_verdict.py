@@ -6,9 +6,11 @@ import pandas as pd
 import pytest
 
 from stages.shared.figures.verdict import (
+    CHANGE,
     Verdict,
     judge_arm,
     list_mistakes,
+    signed,
     sort_classes,
     tell_gain,
     tell_losers,
@@ -28,8 +30,10 @@ CLASSES: list[dict[str, Any]] = [
 ]
 
 
-def judge(arms: dict = ARMS, gain: dict = GAIN, classes: list = CLASSES) -> Verdict:
-    return judge_arm("diffmix", arms, gain, classes)
+def judge(
+    arms: dict = ARMS, gain: dict = GAIN, classes: list = CLASSES, images: int = 300
+) -> Verdict:
+    return judge_arm("diffmix", arms, gain, classes, {row["class"]: images for row in classes})
 
 
 def test_a_gain_comes_with_its_interval():
@@ -85,7 +89,27 @@ def test_many_losers_are_counted():
 def test_classes_are_sorted_by_their_change():
     rows = sort_classes(CLASSES, "diffmix")
     assert [row["class"] for row in rows] == ["Quill", "Pintle", "Mallow", "unseen"]
-    assert rows[-1]["change"] is None
+    assert rows[-1][CHANGE] is None
+
+
+def test_a_loss_that_few_test_images_explain_is_none():
+    """Quill's 18.9 points are 2 standard errors of 10 test images each: 43, and of 300: 8."""
+    assert judge(images=10).losers == []
+    assert [loser.title for loser in judge(images=300).losers] == ["Quill", "Pintle"]
+
+
+@pytest.mark.parametrize("name", ["change", "class-change", "actual"])
+def test_an_arm_may_be_called_like_a_column(name):
+    rows = [{"class": "Quill", "train_images": 3, "baseline": 70.0, name: 60.0}]
+    (row,) = sort_classes(rows, name)
+    assert (row[name], row[CHANGE]) == (60.0, -10.0)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.04, "0.0"), (-0.04, "0.0"), (0.06, "+0.1"), (-10.0, "−10.0")]
+)
+def test_zero_has_no_sign(value, text):
+    assert signed(value) == text
 
 
 def test_the_commonest_mistakes_of_either_come_first():
@@ -97,7 +121,7 @@ def test_the_commonest_mistakes_of_either_come_first():
         ("cutmix", "Pintle", "Mallow", 99.0),
     ]
     confusion = pd.DataFrame(lines, columns=["arm", "actual", "predicted", "percent"])
-    assert list_mistakes("diffmix", confusion) == [
+    assert list_mistakes("diffmix", confusion, dict.fromkeys(["Quill", "Pintle"], 10)) == [
         {"actual": "Pintle", "predicted": "Quill", "before": 10.0, "after": 70.0},
         {"actual": "Quill", "predicted": "Mallow", "before": 40.0, "after": 0.0},
     ]
@@ -106,4 +130,11 @@ def test_the_commonest_mistakes_of_either_come_first():
 def test_classifiers_without_mistakes_have_none_listed():
     perfect = pd.DataFrame([("baseline", "Quill", "Quill", 100.0)])
     perfect.columns = ["arm", "actual", "predicted", "percent"]
-    assert list_mistakes("diffmix", perfect) == []
+    assert list_mistakes("diffmix", perfect, {"Quill": 10}) == []
+
+
+def test_mistakes_of_classes_with_very_few_test_images_are_not_listed():
+    lines = [("baseline", "Quill", "Mallow", 100.0), ("baseline", "Pintle", "Mallow", 20.0)]
+    confusion = pd.DataFrame(lines, columns=["arm", "actual", "predicted", "percent"])
+    (listed,) = list_mistakes("diffmix", confusion, {"Quill": 1, "Pintle": 30})
+    assert listed["actual"] == "Pintle"
