@@ -32,6 +32,9 @@ lint: env  ## Check style and types
 gate: env  ## Check that dvc.lock and metrics belong to this commit (needs no data)
 	$(VENV)/bin/python -m experiments.gate
 
+push: env  ## Push data, and what runs have made, to DVC's remote (docs/teams.md)
+	$(VENV)/bin/python -m experiments.push
+
 verify: env  ## Run all stages anew in a clone of the last commit, and compare
 	$(VENV)/bin/python -m experiments.verify $(if $(PRESET),--preset $(PRESET)) \
 		$(if $(TOLERANCE),--tolerance $(TOLERANCE)) $(if $(AGAIN),--again)
@@ -55,4 +58,4 @@ pretrain: env  ## Train the embedded base anew (hours on a CPU)
 clean:  ## Remove the environment, work in progress and fetched archives
 	rm -rf $(VENV) .work
 
-.PHONY: help env repro test test-slow lint gate verify estimate bench presets pretrain clean $(EXPERIMENTS)
+.PHONY: help env repro test test-slow lint gate push verify estimate bench presets pretrain clean $(EXPERIMENTS)

@@ -78,9 +78,13 @@ def unlocked(declared: Iterable[Stage], locked: Locked) -> Iterator[str]:
                 )
 
 
-def disjointed(locked: Locked) -> Iterator[str]:
-    """The stages that read another output than the one that dvc.lock has: a merge of two runs."""
+def disjointed(locked: Locked, added: dict[str, str]) -> Iterator[str]:
+    """The stages that read other data than what is locked: a merge of two runs, or newer photos.
+
+    `added`: the md5 of what `dvc add` has put under DVC, by path.
+    """
     made = {path: md5 for stage in locked.values() for path, md5 in hashes(stage, "outs").items()}
+    made |= added
 
     for name, stage in locked.items():
         for path, md5 in hashes(stage, "deps").items():
@@ -151,15 +155,18 @@ def inspect() -> Iterator[str]:
     """One line for each finding in the repository whose root is the working directory."""
     locked = read_lock()
     with Repo(os.curdir) as repo:
-        yield from unpaired({stage.name for stage in repo.index.stages}, set(locked))
+        stages = [stage for stage in repo.index.stages if isinstance(stage, Stage)]
+        others = [stage for stage in repo.index.stages if not isinstance(stage, Stage)]
+        yield from unpaired({stage.name for stage in stages}, set(locked))
 
         # Photos are data as well: a clone has none.
         status = {name: changes for name, changes in repo.status().items() if name in locked}
         photos = read()["data"]["folder"]["path"]
         yield from stale(status, {relative(out) for out in repo.index.outs} | {photos})
 
-        yield from unlocked(repo.index.stages, locked)
-        yield from disjointed(locked)
+        yield from unlocked(stages, locked)
+        added = {relative(out): out.hash_info.value for stage in others for out in stage.outs}
+        yield from disjointed(locked, added)
 
         outs = tracked_by_git(repo)
         yield from check_git(outs)

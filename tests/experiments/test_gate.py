@@ -197,13 +197,41 @@ def test_photos_are_data_and_need_not_be_there(fresh):
     assert list(inspect()) == []
 
 
+@pytest.fixture(scope="module")
+def photos(source, tmp_path_factory) -> Path:
+    """A clone whose photos DVC keeps."""
+    folder = clone(source, tmp_path_factory.mktemp("photos") / "work")
+    call(folder, "git", "rm", "-rq", "--cached", "photos")
+    (folder / "photos/a.jpg").write_bytes(b"a photo")
+    python(folder, "dvc", "add", "-q", "photos")
+    python(folder, "dvc", "repro", "-q")
+    commit(folder)
+    return folder
+
+
+def test_a_clone_without_the_photos_that_dvc_keeps_passes(photos, tmp_path, monkeypatch):
+    monkeypatch.chdir(clone(photos, tmp_path / "clone"))
+    assert not Path("photos").exists()
+    assert list(inspect()) == []
+
+
+def test_photos_that_were_added_after_the_run_are_found(photos, tmp_path, monkeypatch):
+    folder = clone(photos, tmp_path / "work")
+    (folder / "photos").mkdir()
+    (folder / "photos/b.jpg").write_bytes(b"another")
+    python(folder, "dvc", "add", "-q", "photos")
+
+    monkeypatch.chdir(folder)
+    assert findings() == ["dvc.lock: make was run with another photos than the one locked"]
+
+
 def test_a_merge_of_two_runs_is_found():
     locked = {
         "make": {"outs": [{"path": "data/make", "md5": "1"}]},
         "read": {"deps": [{"path": "data/make", "md5": "2"}, {"path": "read.py", "md5": "3"}]},
         "agree": {"deps": [{"path": "data/make", "md5": "1"}]},
     }
-    assert [line.partition(";")[0] for line in disjointed(locked)] == [
+    assert [line.partition(";")[0] for line in disjointed(locked, {})] == [
         "dvc.lock: read was run with another data/make than the one locked"
     ]
 

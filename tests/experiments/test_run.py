@@ -1,7 +1,6 @@
 """Tables and claims run through DVC's real queue, in a repository whose stages take no time."""
 
 import json
-import shutil
 import signal
 import subprocess
 import sys
@@ -13,8 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import small_project
-from tests.support.closure import ROOT
-from tests.support.experiments_project import FILES
+from tests.support.experiments_project import build
 
 HOLD: dict[str, str] = {}  # the file for which the slow experiment waits
 
@@ -44,27 +42,8 @@ def refs(folder: Path) -> list[str]:
 @pytest.fixture(scope="module")
 def project(tmp_path_factory) -> Path:
     """A repository whose stages are tiny, with this project's experiments and shared modules."""
-    folder = tmp_path_factory.mktemp("experiments")
     HOLD["HOLD"] = str(tmp_path_factory.mktemp("hold") / "hold")
-
-    for name, text in FILES.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(text.lstrip())
-    shutil.copy(folder / "presets/toybirds.yaml", folder / "params.yaml")
-
-    without_caches = shutil.ignore_patterns("__pycache__")
-    shutil.copytree(ROOT / "stages/shared", folder / "stages/shared", ignore=without_caches)
-    for path in [*(ROOT / "experiments").rglob("*.py"), ROOT / "stages/__init__.py"]:
-        copied = folder / path.relative_to(ROOT)
-        copied.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(path, copied)
-
-    call(folder, "git", "init", "-q")
-    call(folder, "dvc", "init", "-q")
-    call(folder, "git", "add", "-A")
-    call(folder, "git", "commit", "-qm", "tiny")
-
-    return folder
+    return build(tmp_path_factory.mktemp("experiments"))
 
 
 @contextmanager

@@ -1,9 +1,12 @@
-"""Which files of the project a stage imports, transitively, by an `ast` walk."""
+"""Which files and packages a module imports, directly or not, by an `ast` walk."""
 
 import ast
+import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+OWN = {"benchmarks", "experiments", "stages", "tests"}
 
 
 def imported(path: str) -> set[str]:
@@ -35,3 +38,17 @@ def closure(path: str) -> set[str]:
         new = {file for path in new for file in imported(path)} - found
 
     return found
+
+
+def outside_imports(paths: Iterable[str]) -> set[str]:
+    """The packages that these files import, beside Python's own and the project's."""
+    names = set()
+    for path in paths:
+        for node in ast.walk(ast.parse((ROOT / path).read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                names.add(node.module)
+            elif isinstance(node, ast.Import):
+                names |= {alias.name for alias in node.names}
+
+    roots = {name.split(".")[0] for name in names}
+    return roots - sys.stdlib_module_names - OWN

@@ -1,5 +1,11 @@
 """A small project to run experiments in: stages that take no time, two tables, two claims."""
 
+import shutil
+from pathlib import Path
+
+from tests.support.closure import ROOT
+from tests.support.small_project import dvc, run
+
 FILES = {
     ".gitignore": "/data/*\n__pycache__/\n",
     "presets/toybirds.yaml": """
@@ -138,3 +144,26 @@ claims:
     parts: [{label: the filter, better: two/slow, measure: filter_gain}]
 """,
 }
+
+
+def build(folder: Path) -> Path:
+    """A repository of these files, with this project's experiments and shared modules."""
+    for name, text in FILES.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text.lstrip())
+    shutil.copy(folder / "presets/toybirds.yaml", folder / "params.yaml")
+
+    without_caches = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT / "stages/shared", folder / "stages/shared", ignore=without_caches)
+    for path in [*(ROOT / "experiments").rglob("*.py"), ROOT / "stages/__init__.py"]:
+        copied = folder / path.relative_to(ROOT)
+        copied.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, copied)
+
+    run(folder, "git", "init", "-q")
+    dvc(folder, "init", "-q")
+    shutil.copy(ROOT / ".dvc/config", folder / ".dvc/config")
+    run(folder, "git", "add", "-A")
+    run(folder, "git", "commit", "-qm", "tiny")
+
+    return folder

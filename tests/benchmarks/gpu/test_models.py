@@ -1,8 +1,6 @@
 """The networks are Stable Diffusion 1.5's and CLIP's in size; the rivals do the same work."""
 
-import ast
 import io
-import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -28,7 +26,7 @@ from stages.shared.diffusion.text import Text
 from stages.shared.diffusion.translation import buckets
 from stages.shared.prompts import class_prompts
 from stages.shared.tables import encode_png
-from tests.support.closure import ROOT, closure
+from tests.support.closure import ROOT, closure, outside_imports
 
 
 @pytest.fixture(scope="module")
@@ -169,20 +167,6 @@ def test_images_have_a_photos_contrast_so_that_their_pngs_are_as_large(bench):
     plan = make_plan(table, 1, TINY.classes)
     made = ours.translate(pipeline, text, table, ours.sampling(bench, 1), list(buckets(plan, 1)))
     assert all(np.asarray(Image.open(io.BytesIO(png))).std() > 20 for png in made.values())
-
-
-def outside_imports(paths: set[str]) -> set[str]:
-    """The packages that these files import, beside Python's own and the project's."""
-    names = set()
-    for path in paths:
-        for node in ast.walk(ast.parse((ROOT / path).read_text())):
-            if isinstance(node, ast.ImportFrom) and node.module:
-                names.add(node.module)
-            elif isinstance(node, ast.Import):
-                names |= {alias.name for alias in node.names}
-
-    roots = {name.split(".")[0] for name in names}
-    return roots - sys.stdlib_module_names - {"benchmarks", "experiments", "stages"}
 
 
 def test_the_packages_that_are_asked_for_are_those_that_are_imported():
