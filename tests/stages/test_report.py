@@ -10,7 +10,7 @@ from stages.shared.figures.page import direction
 from stages.shared.params import leaves
 from stages.shared.schemas.report import Params
 from tests.support import report_workspace
-from tests.support.report_workspace import NAMES, PARAMS, STRENGTHS, make_page
+from tests.support.report_workspace import PARAMS, STRENGTHS, make_page
 
 
 @pytest.fixture(autouse=True)
@@ -67,10 +67,7 @@ def test_the_first_screen_answers_before_anything_else():
 
 
 def test_a_class_that_loses_is_marked(monkeypatch):
-    quoted = NAMES[2].replace('"', '""')
-    table = "class,train_images,a<b>,baseline\nDusk Lorrel,3,20.0,40.0\n"
-    table += f'"{quoted}",3,40.0,40.0\n'
-    monkeypatch.setattr(report_workspace, "PER_CLASS_TABLE", table)
+    monkeypatch.setattr(report_workspace, "PER_CLASS_ROWS", [(0, 20.0, 40.0), (2, 40.0, 40.0)])
     page = make_page()
     assert '<p class="worse">1 of 2 classes loses more than 10 points: Dusk Lorrel' in page
     assert page.count('<span class="worse">▼ −20.0</span>') == 1

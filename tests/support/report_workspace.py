@@ -83,15 +83,21 @@ def write_metrics(waterbird: bool, shots: bool) -> None:
     Path("metrics/plots").mkdir(parents=True)
     Path("metrics/evaluate.json").write_text(json.dumps(evaluation))
     Path("metrics/filter.json").write_text(json.dumps(filtered))
-    Path("metrics/per_class.csv").write_text(PER_CLASS_TABLE)
+    Path("metrics/per_class.csv").write_text(per_class_table())
     Path("metrics/plots/curves.csv").write_text(CURVES)
     Path("metrics/plots/confusion.csv").write_text(CONFUSION)
 
 
-PER_CLASS_TABLE = """class,train_images,a<b>,baseline
-"<script>alert(1)</script>",3,66.67,
-Dusk Lorrel,3,50.0,40.0
-"""
+PER_CLASS_ROWS = [(1, 66.67, None), (0, 50.0, 40.0)]  # class, arm and baseline
+
+
+def per_class_table() -> str:
+    """The second class has no test image of the baseline's."""
+    columns = ["class", "train_images", "a<b>", "baseline"]
+    rows = [(NAMES[number], PER_CLASS, arm, base) for number, arm, base in PER_CLASS_ROWS]
+    return pd.DataFrame(rows, columns=columns).to_csv(index=False)
+
+
 CONFUSION = """arm,actual,predicted,percent
 baseline,Dusk Lorrel,Dusk Lorrel,40.0
 baseline,Dusk Lorrel,<script>alert(1)</script>,60.0
