@@ -195,7 +195,10 @@ def show(part: Tree) -> str:
 
 
 def tell(part: Tree) -> str:
-    """The verdict, and what an undecided part would need."""
-    if part["verdict"] != "undecided":
-        return part["verdict"]
-    return f"undecided ({part['needed'] or 'more than 1000'})"
+    """The verdict; what an undecided part would need, and what a missing one has."""
+    verdict = part["verdict"]
+    if verdict == "undecided":
+        return f"undecided ({part['needed'] or 'more than 1000'})"
+    if verdict == "missing":
+        return f"missing ({part['replicates']} run)"
+    return verdict

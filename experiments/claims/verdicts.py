@@ -60,6 +60,11 @@ class Evidence:
             return "not measurable"
         return Finding(measured, {entry["commit"] for entry in known})
 
+    def count_done(self, part: Part) -> int:
+        """The replicates that have run all of the part's rows."""
+        by_replicate = zip(*(self.entries[row] for row in rows_of(part)), strict=True)
+        return sum(None not in entries for entries in by_replicate)
+
     def _difference(self, part: Part, number: int) -> float | None:
         """The part's difference in one replicate; None where the dataset cannot measure it."""
         better = [self._contrast(part, row, number) for row in part.better]
@@ -156,7 +161,10 @@ def judge_all(claims: Claims, evidence: Evidence) -> Tree:
     for key, claim in claims.claims.items():
         rules = [rule_of(part, claims) for part in claim.parts]
         found = [evidence.find(part) for part in claim.parts]
-        parts = [report_part(*each) for each in zip(claim.parts, found, rules, strict=True)]
+        parts = [
+            report_part(*each) | {"replicates": evidence.count_done(each[0])}
+            for each in zip(claim.parts, found, rules, strict=True)
+        ]
         content[key] = {
             "text": claim.text,
             "paper": " ".join(claim.paper.split()),

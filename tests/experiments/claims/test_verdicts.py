@@ -157,9 +157,11 @@ def test_what_lacks_one_replicate_is_missing(ledger):
         GAMMA.worse[0]: [evaluated(top1=70.0)],
     })  # fmt: skip
 
-    claim = judge(claims, ledger)["claims"]["a"]
+    content = judge(claims, ledger)
+    claim = content["claims"]["a"]
     assert claim["verdict"] == "missing"
     assert "values" not in claim["parts"][0]
+    assert "| top1 |  | missing (1 run) |" in render(content, "toybirds", "claims", SPENT)
 
 
 def test_what_the_dataset_has_no_images_for_does_not_count(ledger):
