@@ -7,6 +7,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from experiments.tables.figures import STYLE
 from experiments.tables.recipes import Tree
 
 # Okabe and Ito's colours, which hold in colour blindness; each verdict has a mark of its own, too.
@@ -17,7 +18,6 @@ MARKS = {
     "undecided": ("#8A8A8A", "D"),
 }
 LINE = 0.24  # inches
-STYLE: dict[Any, Any] = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
 
 
 def draw_claims(content: Tree, path: Path) -> None:

@@ -1,9 +1,10 @@
 """The paper's claims as comparisons between rows of the tables: experiments/tables/claims.yaml."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import BeforeValidator, Field, field_validator
 
+from experiments.claims.analysis import Kind
 from experiments.tables.recipes import Case, Target, Tree, cases, parse, read_recipe
 from stages.shared.errors import BadInput
 from stages.shared.params import Section
@@ -36,7 +37,7 @@ class Part(Section):
     worse: Names = Field(default=[])
     measure: Names = Field(min_length=1)
     beyond: Names = Field(default=[])  # measures that it must gain more than, in the mean
-    kind: Literal["greater", "not-worse"] = "greater"
+    kind: Kind = "greater"
     margin: float | None = Field(default=None, gt=0)  # points; None: the claims' own
 
     @field_validator("measure", "beyond")

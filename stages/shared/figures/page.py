@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from stages.shared.figures import verdict
 from stages.shared.figures.mosaics import data_uri, figure_uri, times
 from stages.shared.figures.samples import label_text, towards
 from stages.shared.figures.verdict import tell_gain, tell_losers, tell_places
@@ -140,12 +141,8 @@ def number(value: float | None, digits: int = 2) -> str:
 
 
 def signed(value: float | None, digits: int = 2) -> str:
-    """The value with its sign, a true minus, none at zero; a dash where there is no value."""
-    if value is None:
-        return "–"
-
-    text = f"{value:+.{digits}f}".replace("-", "−")
-    return text if any(digit in text for digit in "123456789") else text[1:]
+    """The value as in the verdict, or a dash where there is none."""
+    return "–" if value is None else verdict.signed(value, digits)
 
 
 def listed(value: float | list[float]) -> str:

@@ -166,10 +166,10 @@ def tell_losers(verdict: Verdict) -> str:
     return f"{len(losers)} of {verdict.classes} classes {lose}: {', '.join(names)}."
 
 
-def signed(value: float) -> str:
-    """One decimal, with a true minus, and no sign at zero."""
-    text = f"{value:+.1f}".replace("-", "−")
-    return text[1:] if text[1:] == "0.0" else text
+def signed(value: float, digits: int = 1) -> str:
+    """The value with its sign, a true minus, and no sign at zero."""
+    text = f"{value:+.{digits}f}".replace("-", "−")
+    return text if any(digit in text for digit in "123456789") else text[1:]
 
 
 def between(interval: list[float]) -> str:
