@@ -26,7 +26,7 @@ from tqdm import tqdm
 from stages.datasets.images import SUFFIXES, encode_image
 from stages.shared.errors import BadInput
 from stages.shared.running.runtime import BATCH
-from stages.shared.serving.packed import Packed, load_packed, predict
+from stages.shared.serving.packed import Packed, answer, load_packed, prepare
 from stages.shared.tables import FORMATS
 
 COLUMNS = ["image", "rank", "class", "probability"]
@@ -57,32 +57,25 @@ def open_image(path: Path) -> Image.Image:
     return Image.open(io.BytesIO(encode_image(path)), formats=FORMATS).convert("RGB")
 
 
-def find_readable(images: list[Path]) -> list[Path]:
-    """Those that can be read; the others are named on the error stream."""
-    readable = []
-    for path in images:
-        try:
-            open_image(path)
-            readable.append(path)
-        except BadInput as error:
-            print(error, file=sys.stderr)
-    return readable
-
-
 def predict_all(packed: Packed, images: list[Path]) -> Iterator[tuple[Path, Tensor]]:
-    """Each image with its classes' probabilities."""
+    """Each image with its classes' probabilities; what cannot be read is named and left out."""
     starts = range(0, len(images), BATCH)
     for first in tqdm(starts, desc="predict", unit="batch", disable=len(images) <= BATCH):
-        some = images[first : first + BATCH]
-        answers = predict(packed, map(open_image, some))
-        yield from zip(some, answers, strict=True)
+        prepared = {}
+        for path in images[first : first + BATCH]:
+            try:
+                prepared[path] = prepare(open_image(path), packed.config)
+            except BadInput as error:
+                print(error, file=sys.stderr)
+
+        yield from zip(prepared, answer(packed, list(prepared.values())), strict=True)
 
 
 def list_top(packed: Packed, images: list[Path], top: int) -> pd.DataFrame:
     """The likeliest classes of each image, the first one first."""
     lines = []
-    for path, answer in predict_all(packed, images):
-        values, classes = answer.topk(min(top, len(answer)))
+    for path, chances in predict_all(packed, images):
+        values, classes = chances.topk(min(top, len(chances)))
         for rank, (value, number) in enumerate(zip(values, classes, strict=True), start=1):
             name = packed.config.classes[int(number)]
             lines.append((str(path), rank, name, round(float(value), 4)))
@@ -114,8 +107,7 @@ def main() -> None:
 
     packed = load_packed(given.folder)
     images = find_images(given.images)
-    readable = find_readable(images)
-    lines = list_top(packed, readable, given.top)
+    lines = list_top(packed, images, given.top)
 
     wants_json = given.json or (given.output is not None and given.output.suffix == ".json")
     text = as_json(lines) if wants_json else lines.to_csv(index=False)
@@ -124,7 +116,7 @@ def main() -> None:
         given.output.write_text(text, encoding="utf-8")
     else:
         sys.stdout.write(text)
-    if len(readable) < len(images):
+    if lines["image"].nunique() < len(images):
         sys.exit(1)
 
 

@@ -91,13 +91,14 @@ def prepare(image: Image.Image, config: Config) -> Tensor:
     return center_crop(squeezed, [config.resolution, config.resolution])
 
 
-@torch.inference_mode()
 def predict(packed: Packed, images: Iterable[Image.Image]) -> Tensor:
-    """The probability of each class for RGB images, (images, classes), on the CPU.
+    """The probability of each class for RGB images, (images, classes), on the CPU."""
+    return answer(packed, [prepare(image, packed.config) for image in images])
 
-    Images are taken one by one, so that few large ones are in memory at a time.
-    """
-    prepared = [prepare(image, packed.config) for image in images]
+
+@torch.inference_mode()
+def answer(packed: Packed, prepared: list[Tensor]) -> Tensor:
+    """The same for images that are prepared, so that the large ones need not be kept."""
     parts = []
     for first in range(0, len(prepared), BATCH):
         pixels = torch.stack(prepared[first : first + BATCH]).to(device())
