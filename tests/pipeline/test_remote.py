@@ -58,7 +58,7 @@ class Team(NamedTuple):
 
 def recipe(target: str) -> list[str]:
     """What make calls, by this test's interpreter: the small project has no Makefile."""
-    last = run(ROOT, "make", "--dry-run", target).splitlines()[-1]
+    last = run(ROOT, "make", "--no-print-directory", "--dry-run", target).splitlines()[-1]
     return shlex.split(last.replace(".venv/bin/python", sys.executable))
 
 
