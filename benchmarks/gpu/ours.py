@@ -100,7 +100,7 @@ def open_finetuning(bench: Bench, table: Table) -> Course:
 
 def finetune(course: Course, checkpoint: Path) -> list[float]:
     """A round of steps from the cached latents' distributions; their losses."""
-    return descend(course.learner, course.examples, [], 0, checkpoint, ALONE)
+    return descend(course.learner, course.examples, lambda losses: None, [], 0, checkpoint, ALONE)
 
 
 def finetune_online(course: Course, pixels: Tensor) -> None:

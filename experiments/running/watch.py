@@ -11,10 +11,9 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
-from tqdm import tqdm
-
 from experiments.running.queue import Entry, Experiment
 from experiments.running.workspace import Workspace
+from stages.shared.running.progress import Progress
 
 POLL = 5.0  # seconds between two looks
 STALLED = 30.0  # seconds without a process before the queue is put right
@@ -69,7 +68,7 @@ class Watch:
         known |= {key for key, entry in entries.items() if entry.status in ("Queued", "Running")}
 
         lacking = [experiment for key, experiment in self.waiting.items() if key not in known]
-        for number, experiment in enumerate(tqdm(lacking, desc="queue", unit="experiment"), 1):
+        for number, experiment in enumerate(Progress(lacking, desc="queue", unit="experiment"), 1):
             self._enqueue(experiment)
             if number == jobs < len(lacking):
                 self.start(jobs)
@@ -127,7 +126,7 @@ class Watch:
             self._enqueue(experiment)
             return
 
-        tqdm.write(f"{experiment.name} failed; the end of its log:\n{log}")
+        Progress.write(f"{experiment.name} failed; the end of its log:\n{log}")
         self._end(fingerprint, failed=True, now=now)
 
     def is_stalled(self) -> bool:
@@ -174,7 +173,7 @@ def run(
     watch.start(jobs)
 
     total = len(watch.waiting) + len(watch.ended)
-    with tqdm(total=total, desc="run", unit="experiment", smoothing=0) as bar:
+    with Progress(total=total, desc="run", unit="experiment", smoothing=0) as bar:
         while watch.waiting:
             sleep(POLL)
             bar.set_postfix_str(", ".join(watch.look()))

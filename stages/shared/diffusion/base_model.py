@@ -17,7 +17,6 @@ from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
-from tqdm import tqdm
 from transformers.utils import logging as transformers_logging
 
 from stages.shared.diffusion.text import encoders
@@ -33,6 +32,7 @@ from stages.shared.pretrained.files import (
 )
 from stages.shared.pretrained.reference import Pretrained
 from stages.shared.running.ahead import ahead
+from stages.shared.running.progress import Progress
 from stages.shared.running.runtime import device, precision, thread_pool, to_device
 from stages.shared.tables import Table
 
@@ -185,7 +185,9 @@ def encode_moments(
 
     with thread_pool() as pool:
         loaded = ahead(pool, read, parts)
-        for _, pixels in tqdm(loaded, desc="encode", total=len(parts), disable=len(rows) < 1000):
+        for _, pixels in Progress(
+            loaded, desc="encode", total=len(parts), disable=len(rows) < 1000
+        ):
             latents = encode_pixels(pipeline, pixels)
             means.append(latents.mean.cpu())
             deviations.append(latents.std.cpu())

@@ -11,6 +11,8 @@ All are environment variables with automatic defaults:
     DIFFMIX_COMPILE        0, 1                            1 for long work on a GPU, else 0
     DIFFMIX_STORE          GiB of finished images          4 on a CPU, else 0; see running/store.py
     DIFFMIX_LAUNCHER       what starts several processes   none; see running/processes.py
+    DIFFMIX_TRACK          tensorboard, wandb, dvclive, …  none; see running/tracking.py
+    DIFFMIX_SAMPLES        steps of fine-tuning a picture  0, no pictures; see diffusion/watching.py
 
 The default precision of synthesis and CLIP is fp16 on a GPU and fp32 on a CPU. Whatever is trained
 has bf16 on a GPU that has it, else fp32, also where DIFFMIX_PRECISION says fp16. Determinism of 0
@@ -128,6 +130,11 @@ def cores() -> int:
 def checkpoint_seconds() -> int:
     """How many seconds of training may lie between two checkpoints."""
     return _count("DIFFMIX_CHECKPOINT", 60)
+
+
+def sample_steps() -> int:
+    """How many steps of fine-tuning lie between two pictures of what it has learned; 0 for none."""
+    return _count("DIFFMIX_SAMPLES", 0)
 
 
 def compiles(passes: int) -> bool:
