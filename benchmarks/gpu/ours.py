@@ -79,7 +79,8 @@ def translate(
 
 def write_images(images: dict[str, bytes], path: Path) -> None:
     """Write a shard, as the stage does."""
-    write_shard(path, ((f"{key}.png", images[key]) for key in sorted(images)))
+    named = ((f"{key}.png", images[key]) for key in sorted(images))
+    write_shard(path, named, [0] * len(images))
 
 
 class Course(NamedTuple):

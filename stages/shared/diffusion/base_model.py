@@ -33,7 +33,13 @@ from stages.shared.pretrained.files import (
 from stages.shared.pretrained.reference import Pretrained
 from stages.shared.running.ahead import ahead
 from stages.shared.running.progress import Progress
-from stages.shared.running.runtime import device, precision, thread_pool, to_device
+from stages.shared.running.runtime import (
+    device,
+    precision,
+    saves_memory,
+    thread_pool,
+    to_device,
+)
 from stages.shared.tables import Table
 
 LORA_FILE = "pytorch_lora_weights.safetensors"
@@ -80,6 +86,8 @@ def load_base(base: Pretrained, dtype: torch.dtype | None = None) -> Pipeline:
         model.requires_grad_(False).eval()
 
     if family is StableDiffusionXLPipeline:
+        avoid_overflow(pipeline)
+    if family is StableDiffusionXLPipeline or saves_memory():
         fit_into_memory(pipeline)
     for network in (pipeline.unet, pipeline.vae):
         network.to(memory_format=torch.channels_last)
@@ -87,13 +95,17 @@ def load_base(base: Pretrained, dtype: torch.dtype | None = None) -> Pipeline:
     return pipeline.to(device())
 
 
-def fit_into_memory(pipeline: StableDiffusionXLPipeline) -> None:
-    """Save memory, which images of 1024 pixels need.
+def avoid_overflow(pipeline: StableDiffusionXLPipeline) -> None:
+    """Keep SDXL's autoencoder in fp32, where it says that its activations overflow in fp16."""
+    if pipeline.dtype == torch.float16 and pipeline.vae.config.force_upcast:
+        pipeline.vae.to(torch.float32)
+
+
+def fit_into_memory(pipeline: Pipeline) -> None:
+    """Save memory, which images of 1024 pixels need, and GPUs that have little.
 
     The autoencoder takes an image at a time, and activations are computed anew for the gradients.
     """
-    if pipeline.dtype == torch.float16 and pipeline.vae.config.force_upcast:
-        pipeline.vae.to(torch.float32)  # its activations overflow in fp16
     pipeline.vae.enable_slicing()
     pipeline.unet.enable_gradient_checkpointing()
 
