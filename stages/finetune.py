@@ -306,27 +306,24 @@ def descend(
     params = learner.params
     scheduler = DDPMScheduler.from_config(pipeline.scheduler.config)
     scaling = pipeline.vae.config.scaling_factor
-    times = scheduler.config.num_train_timesteps
 
     parts = batch_parts(params.batch, partner)
     leads = processes().is_main_process and 0 in partner.parts
     steps = range(len(losses), params.steps)
-    bar = Progress(
-        steps, initial=len(losses), total=params.steps, desc="finetune", disable=not leads
-    )
+    bar = Progress(steps, "finetune", params.steps, initial=len(losses), disable=not leads)
     saved = time.monotonic()
 
     for step in bar:
         generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
-        batch = draw_batch(examples, params.batch, scaling, times, generator)
+        batch = draw_batch(examples, params.batch, scaling, len(scheduler), generator)
 
         # the loss stays a tensor until it is needed: `.item()` would wait for the GPU at every step
         parts_losses = (diffusion_loss(pipeline, scheduler, batch, mine) for mine in parts)
         losses.append(learner.step(parts_losses, partner))
         if not leads:
             continue
-
         look(losses)
+
         if time.monotonic() - saved >= checkpoint_seconds():
             saved = time.monotonic()
             losses = [float(value) for value in losses]

@@ -85,29 +85,24 @@ def load_base(base: Pretrained, dtype: torch.dtype | None = None) -> Pipeline:
     for model in (pipeline.unet, pipeline.vae, *(encoder for _, encoder in encoders(pipeline))):
         model.requires_grad_(False).eval()
 
-    if family is StableDiffusionXLPipeline:
-        avoid_overflow(pipeline)
-    if family is StableDiffusionXLPipeline or saves_memory():
-        fit_into_memory(pipeline)
+    fit_into_memory(pipeline)
     for network in (pipeline.unet, pipeline.vae):
         network.to(memory_format=torch.channels_last)
 
     return pipeline.to(device())
 
 
-def avoid_overflow(pipeline: StableDiffusionXLPipeline) -> None:
-    """Keep SDXL's autoencoder in fp32, where it says that its activations overflow in fp16."""
-    if pipeline.dtype == torch.float16 and pipeline.vae.config.force_upcast:
-        pipeline.vae.to(torch.float32)
-
-
 def fit_into_memory(pipeline: Pipeline) -> None:
-    """Save memory, which images of 1024 pixels need, and GPUs that have little.
+    """Save memory, which images of 1024 pixels (SDXL) need, and GPUs that have little.
 
     The autoencoder takes an image at a time, and activations are computed anew for the gradients.
     """
-    pipeline.vae.enable_slicing()
-    pipeline.unet.enable_gradient_checkpointing()
+    large = isinstance(pipeline, StableDiffusionXLPipeline)
+    if large and pipeline.dtype == torch.float16 and pipeline.vae.config.force_upcast:
+        pipeline.vae.to(torch.float32)  # its activations overflow in fp16
+    if large or saves_memory():
+        pipeline.vae.enable_slicing()
+        pipeline.unet.enable_gradient_checkpointing()
 
 
 def find_family(base: Pretrained, index: dict[str, Any]) -> Any:
