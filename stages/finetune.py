@@ -306,7 +306,6 @@ def descend(
     params = learner.params
     scheduler = DDPMScheduler.from_config(pipeline.scheduler.config)
     scaling = pipeline.vae.config.scaling_factor
-
     parts = batch_parts(params.batch, partner)
     leads = processes().is_main_process and 0 in partner.parts
     steps = range(len(losses), params.steps)
