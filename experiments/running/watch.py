@@ -8,7 +8,7 @@ a failed experiment shows the end of its log while the others go on.
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple, Protocol
 
 from experiments.running.queue import Entry, Experiment
@@ -87,7 +87,7 @@ class Watch:
         """Note what has begun and ended since the last look; returns the names of what is at work.
 
         The first look is before any worker was started here: nobody knows when that began which is
-        at work then.
+        at work then, and what failed in an earlier call is to be queued again.
         """
         entries = self.queue.entries()
         now = self.clock()
@@ -100,7 +100,8 @@ class Watch:
         dead = [key for key in self.waiting if is_dead(entries.get(key))]
         self._dead = {key: self._dead.get(key, now) for key in dead}
 
-        over = [key for key in self.waiting if has_ended(key, entries, finished)]
+        ended = finished if first else has_ended(self.waiting, entries, finished)
+        over = [key for key in self.waiting if key in ended]
         for fingerprint in over:
             if fingerprint in finished:
                 self._end(fingerprint, failed=False, now=now)
@@ -151,11 +152,12 @@ def is_dead(entry: Entry | None) -> bool:
     return entry is not None and entry.status == "Running" and not entry.alive
 
 
-def has_ended(fingerprint: str, entries: dict[str, Entry], finished: dict[str, str]) -> bool:
+def has_ended(
+    fingerprints: Iterable[str], entries: dict[str, Entry], finished: dict[str, str]
+) -> set[str]:
     """Success without a result counts, as a failure: DVC could not collect it."""
-    entry = entries.get(fingerprint)
-    left = entry is not None and entry.status in ("Failed", "Success")
-    return left or fingerprint in finished
+    left = {key for key, entry in entries.items() if entry.status in ("Failed", "Success")}
+    return set(fingerprints) & (left | set(finished))
 
 
 def run(

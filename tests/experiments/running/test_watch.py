@@ -144,6 +144,15 @@ def test_a_failed_one_shows_its_log_and_the_others_go_on(fake, workspace, capsys
     assert "table-row-aaaaaaaa failed; the end of its log:\nit broke" in capsys.readouterr().out
 
 
+def test_what_failed_in_an_earlier_call_is_run_again(fake, session):
+    fake.fail("it broke")
+    fake.turns = [fake.begin, fake.succeed]
+
+    watch.run(session, jobs=1, sleep=fake.sleep)
+
+    assert session.ended == {ONE.fingerprint: Outcome(failed=False, seconds=POLL)}
+
+
 def test_success_without_a_result_has_failed(fake, session, capsys):
     fake.succeed()
     fake.refs.clear()
