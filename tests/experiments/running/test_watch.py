@@ -286,9 +286,11 @@ def test_nor_where_one_is_queued_again(fake, session):
 
 @pytest.mark.parametrize(("word", "alive"), [("exec-run", True), ("serve", False)])
 def test_only_a_process_of_dvcs_is_an_experiments(word, alive):
-    command = [sys.executable, "-c", "input()", word]
+    command = [sys.executable, "-c", "print('here', flush=True); input()", word]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
 
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+    with subprocess.Popen(command, **pipes) as process:
+        process.stdout.readline()  # before that the system may not know its words yet
         assert queue.is_process(process.pid) is alive
 
 
