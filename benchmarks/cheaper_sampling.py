@@ -21,7 +21,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 from PIL import Image
-from tqdm import tqdm
 
 from benchmarks.judging import keeps_background, percent
 from experiments.markdown import markdown_table
@@ -38,6 +37,7 @@ from stages.shared.measuring.judge import Judge, load_judge, recognised
 from stages.shared.methods import PAPER, read_strategy
 from stages.shared.params import load
 from stages.shared.paths import DOWNLOAD, JUDGE, METRICS, SUBSAMPLE
+from stages.shared.running.progress import Progress
 from stages.shared.running.runtime import seed_everything
 from stages.shared.schemas.download import Params as DownloadParams
 from stages.shared.schemas.synthesize import Params, Synth
@@ -149,7 +149,7 @@ def run_cases(
     # a round goes through all cases, so that a slow minute of the machine slows no case alone
     seconds: dict[str, list[float]] = {name: [] for name in CASES}
     judged = {}
-    with tqdm(total=rounds * len(CASES), desc="cheaper sampling", unit="case") as bar:
+    with Progress(total=rounds * len(CASES), desc="cheaper sampling", unit="case") as bar:
         for _ in range(rounds):
             for name, synth in synths.items():
                 took, encoded = translate(bench, synth, plan)

@@ -250,10 +250,35 @@ PHOTOS_SD15 = Preset(
     DIFFMIX | SHOT_GROUPS["others"] | RESNET50_224 | MIXED | PHOTOS_SD15_SETTINGS,
 )
 
+PHOTOS_SD15_8GB = Preset(
+    (
+        "# A folder of photos with Stable Diffusion 1.5, for a GPU of 8 GB: as photos-sd15, but in "
+        "small batches.",
+        "# Photos into data/photos (or data.folder.path), their noun at data.metaclass; "
+        "the rest can stay.",
+        "# First `make estimate PRESET=photos-sd15-8gb`: hours, memory, with GPU_PRICE= the price.",
+    ),
+    PHOTOS_SD15.settings
+    | {
+        "finetune.steps": Commented(
+            10000, "about 12 for each training photo: batches are half of Table 7's"
+        ),
+        "finetune.batch": Commented(4, "8 in Table 7; of all processes together"),
+        "finetune.learning_rate": Commented(
+            0.000035, "of LoRA: 0.00005 in Table 7, by the root of the batch"
+        ),
+        "finetune.token_learning_rate": Commented(0.000035, "of the new tokens: likewise"),
+        "synth.batch": Commented(4, "images a forward pass. A parameter, since it moves last bits"),
+        "train.batch": Commented(32, "256 in Sec. 7.4, for thousands of images"),
+        "train.learning_rate": Commented(0.00625, "0.05 for the 256 of Sec. 7.4, by the batch"),
+    },
+)
+
 PRESETS: dict[str, Preset] = {
     "toybirds": Preset(None, {}),
     "photos": PHOTOS,
     "photos-sd15": PHOTOS_SD15,
+    "photos-sd15-8gb": PHOTOS_SD15_8GB,
     **{
         f"{dataset}-{network}": conventional(dataset, network)
         for dataset in DATASETS

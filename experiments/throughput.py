@@ -15,7 +15,6 @@ import numpy as np
 import pandas as pd
 import torch
 from pydantic import Field
-from tqdm import tqdm
 
 from experiments.markdown import markdown_table
 from experiments.running.results import folder, show_printed
@@ -28,6 +27,7 @@ from stages.shared.manifests import read_classes, read_manifest
 from stages.shared.methods import METHODS, Method, Name, read_strategy
 from stages.shared.params import Section, load, read
 from stages.shared.paths import DOWNLOAD, SUBSAMPLE
+from stages.shared.running.progress import Progress
 from stages.shared.running.runtime import device, precision
 from stages.shared.schemas.synthesize import Params, Synth
 from stages.shared.tables import Table
@@ -107,7 +107,7 @@ def time_methods(recipe: Recipe, bench: Bench) -> dict[str, float]:
 
     # A round goes through all rows, so that a slow minute of the machine slows no row alone.
     seconds: dict[str, list[float]] = {row.name: [] for row in recipe.rows}
-    with tqdm(total=recipe.rounds * len(recipe.rows), desc="throughput", unit="row") as bar:
+    with Progress(total=recipe.rounds * len(recipe.rows), desc="throughput", unit="row") as bar:
         for _ in range(recipe.rounds):
             for row in recipe.rows:
                 seconds[row.name].append(time_rows(bench, plans[row.name], row.steps))

@@ -266,6 +266,19 @@ def add_measure(measure: str, values: dict[str, Any]) -> dict[str, Any]:
     return {"measure": measure, **values} if values else {}
 
 
+def headline(summary: dict[str, Any]) -> dict[str, float]:
+    """The numbers of all images that `dvc metrics show` lists; the rest is in assess.json."""
+    faithfulness = summary.get("faithfulness", {})
+    measures = {
+        "faithfulness": faithfulness.get("all"),
+        "filter_gain": faithfulness.get("filter_gain"),
+        "background_kept": summary.get("background", {}).get("kept", {}).get("all"),
+        "diversity": summary.get("diversity", {}).get("all"),
+        "frechet": summary.get("frechet", {}).get("all"),
+    }
+    return {name: value for name, value in measures.items() if value is not None}
+
+
 def write(rows: pd.DataFrame, lines: pd.DataFrame, summary: dict[str, Any]) -> None:
     """Write a row an image, a line a strength for the plots, and the summary."""
     images = rows[IMAGE_COLUMNS].round({"faithful": 4, "background_error": 2})
@@ -275,6 +288,7 @@ def write(rows: pd.DataFrame, lines: pd.DataFrame, summary: dict[str, Any]) -> N
     write_csv(METRICS / "assess.csv", table)
 
     write_json(METRICS / "assess.json", summary)
+    write_json(METRICS / "fidelity.json", headline(summary))
 
 
 def main() -> None:

@@ -13,7 +13,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
-from tqdm import tqdm
 
 from stages.datasets.dataset import Dataset, Split
 from stages.datasets.fetching.archives import Mirror
@@ -30,6 +29,7 @@ from stages.shared.manifests import write_classes
 from stages.shared.params import load
 from stages.shared.paths import DOWNLOAD
 from stages.shared.running.inputs import run
+from stages.shared.running.progress import Progress
 from stages.shared.running.work import publish, work_folder
 from stages.shared.schemas.download import Data, Params
 from stages.shared.tables import write_table
@@ -60,7 +60,7 @@ def write_dataset(dataset: Dataset, metaclass: str, folder: Path) -> None:
     splits = EMPTY | dataset.splits
     for name in ("train", "masks", "test", "ood"):
         rows, images = splits[name]
-        bar = tqdm(
+        bar = Progress(
             images, desc=f"writing {name}", total=len(rows), unit="image", disable=rows.empty
         )
         write_table(folder / name, bar, rows)

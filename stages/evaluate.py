@@ -2,7 +2,7 @@
 
 Reads:  data/train/<arm>/{predictions,curves}.csv, data/subsample/manifest.csv,
         data/download/classes.csv
-Writes: metrics/evaluate.json, metrics/per_class.csv;
+Writes: metrics/evaluate.json, metrics/headline.json (its main numbers), metrics/per_class.csv;
         for `dvc plots`, metrics/plots/{curves,groups,confusion}.csv
 Paper:  Sec. 4
 
@@ -20,9 +20,11 @@ from stages.shared.files import write_csv, write_json
 from stages.shared.manifests import read_classes, read_manifest
 from stages.shared.measuring.accuracy import (
     Splits,
+    SplitWeights,
     draw_weights,
     measure_arm,
     measure_gain,
+    measure_parts,
     paired,
     read_answers,
     shot_groups,
@@ -33,7 +35,6 @@ from stages.shared.running.inputs import run
 from stages.shared.schemas.evaluate import (
     BASELINE,
     PER_CLASS_COLUMNS,
-    Evaluate,
     Params,
     arm_names,
     check_orphans,
@@ -53,18 +54,37 @@ def check_paired(answers: dict[str, Splits]) -> None:
                 )
 
 
-def evaluate(answers: dict[str, Splits], counts: np.ndarray, params: Evaluate) -> dict[str, Any]:
+def evaluate(
+    answers: dict[str, Splits], shots: dict[str, np.ndarray], weights: SplitWeights
+) -> dict[str, Any]:
     """The content of metrics/evaluate.json."""
     base = answers[BASELINE]
-    shots = shot_groups(counts, params.many, params.few)
-    weights = draw_weights(base, params.bootstrap)
 
     arms = {}
     gains = {}
     for arm, splits in answers.items():
         arms[arm] = measure_arm(splits, shots)
         if arm != BASELINE:
-            gains[arm] = measure_gain(splits, base, weights)
+            gains[arm] = measure_gain(splits, base, shots, weights)
+
+    return {"arms": arms, "gain": gains}
+
+
+def headline(result: dict[str, Any]) -> dict[str, Any]:
+    """The numbers that `dvc metrics show` lists: accuracy of each arm, and its gain.
+
+    Each as a whole (top1), on few-shot classes (few), and in the worst Waterbird group (worst).
+    """
+    arms = {}
+    for arm, measured in result["arms"].items():
+        arms[arm] = {name: measured[name] for name in ("top1", "few") if name in measured}
+        if "waterbird" in measured:
+            arms[arm]["worst"] = measured["waterbird"]["worst"]
+
+    names = {"top1": "top1", "few": "few", "waterbird_worst": "worst"}
+    gains = {}
+    for arm, gain in result["gain"].items():
+        gains[arm] = {short: gain[name] for name, short in names.items() if name in gain}
 
     return {"arms": arms, "gain": gains}
 
@@ -122,16 +142,17 @@ def curves(histories: dict[str, pd.DataFrame]) -> pd.DataFrame:
     return pd.concat(parts)
 
 
-def group_bars(result: dict[str, Any]) -> pd.DataFrame:
-    """Accuracy by arm and part of the test data: all of it, shot groups, Waterbird groups."""
-    rows = []
-    for arm, measured in result["arms"].items():
-        shots = {part: measured[part] for part in ("many", "medium", "few") if part in measured}
-        groups = measured.get("waterbird", {}).get("groups", {})
-        parts = {"test": measured["top1"], **shots, **groups}
-        rows += [{"arm": arm, "part": part, "accuracy": value} for part, value in parts.items()]
+def group_bars(
+    answers: dict[str, Splits], shots: dict[str, np.ndarray], weights: SplitWeights
+) -> pd.DataFrame:
+    """Accuracy by arm and part of the test data, with its interval."""
+    parts = []
+    for arm, splits in answers.items():
+        part = measure_parts(splits, shots, weights)
+        part.insert(0, "arm", arm)
+        parts.append(part)
 
-    return pd.DataFrame(rows)
+    return pd.concat(parts)
 
 
 def confusion(answers: dict[str, Splits], names: pd.Series) -> pd.DataFrame:
@@ -174,15 +195,18 @@ def main() -> None:
     check_paired(answers)
     histories = {arm: read_curves(arm) for arm in arms}
 
-    result = evaluate(answers, counts, params.evaluate)
+    shots = shot_groups(counts, params.evaluate.many, params.evaluate.few)
+    weights = draw_weights(answers[BASELINE], params.evaluate.bootstrap)
+    result = evaluate(answers, shots, weights)
     tables = {
         METRICS / "per_class.csv": per_class(answers, names, counts),
         PLOTS / "curves.csv": curves(histories),
-        PLOTS / "groups.csv": group_bars(result),
+        PLOTS / "groups.csv": group_bars(answers, shots, weights),
         PLOTS / "confusion.csv": confusion(answers, names),
     }
 
     write_json(METRICS / "evaluate.json", result, indent=2)
+    write_json(METRICS / "headline.json", headline(result), indent=2)
     for path, table in tables.items():
         write_csv(path, table)
 

@@ -28,7 +28,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from tqdm import tqdm
 
 from stages.shared.classifier.target_weight import target_share
 from stages.shared.errors import BadInput
@@ -36,6 +35,7 @@ from stages.shared.manifests import REMAKE, read_classes, read_manifest, shown
 from stages.shared.methods import read_mode
 from stages.shared.params import PATH, Section, load
 from stages.shared.paths import METHOD
+from stages.shared.running.progress import Progress
 from stages.shared.schemas.report import Synth
 from stages.shared.tables import Table
 
@@ -168,7 +168,7 @@ def export(source: Path, target: Path) -> None:
 
     target.mkdir(parents=True, exist_ok=True)
     with (target / METADATA).open("w", encoding="utf-8", newline="\n") as metadata:
-        keys_and_labels = zip(tqdm(table.rows["key"]), table.rows["label"], strict=True)
+        keys_and_labels = zip(Progress(table.rows["key"]), table.rows["label"], strict=True)
         for row, (key, label) in enumerate(keys_and_labels):
             content = table.read(row)
             name = f"{folders[label]}/{key}.{table.suffix(row)}"

@@ -8,7 +8,7 @@ Paper:  Sec. 3.3, Eq. 1
 """
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,7 +21,6 @@ from diffusers.utils import convert_state_dict_to_diffusers
 from peft import LoraConfig, get_peft_model_state_dict
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from stages.shared.diffusion.base_model import (
     LORA_FILE,
@@ -34,6 +33,7 @@ from stages.shared.diffusion.base_model import (
 )
 from stages.shared.diffusion.compiling import compile_unet
 from stages.shared.diffusion.text import encode, encoders, predict, tokenize
+from stages.shared.diffusion.watching import Watcher
 from stages.shared.errors import BadInput
 from stages.shared.manifests import read_classes, read_manifest
 from stages.shared.methods import Strategy, learns_lora, learns_tokens, read_strategy
@@ -44,6 +44,7 @@ from stages.shared.running.checkpoint import load_checkpoint, save_checkpoint
 from stages.shared.running.forks import Partner, forks, in_two
 from stages.shared.running.inputs import run
 from stages.shared.running.processes import common_folder, launch, processes, share, sum_gradients
+from stages.shared.running.progress import Progress
 from stages.shared.running.runtime import (
     checkpoint_seconds,
     compiles,
@@ -52,6 +53,7 @@ from stages.shared.running.runtime import (
     to_device,
     training_precision,
 )
+from stages.shared.running.tracking import NOWHERE, Tracker, check_tracking, track
 from stages.shared.running.work import model_folder, publish, work_key
 from stages.shared.schemas.finetune import Finetune, Params
 from stages.shared.tables import Table
@@ -264,7 +266,12 @@ def row_weights(labels: pd.Series, class_balanced: bool) -> Tensor:
 
 
 def finetune(
-    learner: Learner, table: Table, classes: pd.DataFrame, seed: int, checkpoint: Path
+    learner: Learner,
+    table: Table,
+    classes: pd.DataFrame,
+    seed: int,
+    checkpoint: Path,
+    tracker: Tracker = NOWHERE,
 ) -> list[float]:
     """The training loop; returns each step's loss.
 
@@ -272,40 +279,51 @@ def finetune(
     """
     examples = encode_images(learner, table, classes)
     losses = learner.restore(checkpoint) if checkpoint.exists() else []
-    steps = partial(descend, learner, examples, losses, seed, checkpoint)
-    return in_two(steps) if learner.params.batch > 1 else steps(Partner((0, 1)))
+    params = learner.params
+    prompts = class_prompts(classes, learner.strategy)
+    watcher = Watcher(tracker, learner.pipeline, prompts, params.resolution, len(losses))
+
+    steps = partial(descend, learner, examples, watcher.look, losses, seed, checkpoint)
+    losses = in_two(steps) if params.batch > 1 else steps(Partner((0, 1)))
+    watcher.tell(losses)
+    return losses
 
 
 def descend(
     learner: Learner,
     examples: Examples,
+    look: Callable[[list[Any]], None],
     losses: list[Any],
     seed: int,
     checkpoint: Path,
     partner: Partner,
 ) -> list[float]:
-    """The steps that `losses` lacks, in this process and its partner; returns all steps' losses."""
+    """The steps that `losses` lacks, in this process and its partner; returns all steps' losses.
+
+    `look` is shown the losses after each step.
+    """
     pipeline = learner.pipeline
     params = learner.params
     scheduler = DDPMScheduler.from_config(pipeline.scheduler.config)
     scaling = pipeline.vae.config.scaling_factor
-    times = scheduler.config.num_train_timesteps
-
     parts = batch_parts(params.batch, partner)
     leads = processes().is_main_process and 0 in partner.parts
     steps = range(len(losses), params.steps)
-    bar = tqdm(steps, initial=len(losses), total=params.steps, desc="finetune", disable=not leads)
+    bar = Progress(steps, "finetune", params.steps, initial=len(losses), disable=not leads)
     saved = time.monotonic()
 
     for step in bar:
         generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
-        batch = draw_batch(examples, params.batch, scaling, times, generator)
+        batch = draw_batch(examples, params.batch, scaling, len(scheduler), generator)
 
         # the loss stays a tensor until it is needed: `.item()` would wait for the GPU at every step
         parts_losses = (diffusion_loss(pipeline, scheduler, batch, mine) for mine in parts)
         losses.append(learner.step(parts_losses, partner))
+        if not leads:
+            continue
+        look(losses)
 
-        if leads and time.monotonic() - saved >= checkpoint_seconds():
+        if time.monotonic() - saved >= checkpoint_seconds():
             saved = time.monotonic()
             losses = [float(value) for value in losses]
             save_checkpoint(learner.state(losses), checkpoint)
@@ -360,6 +378,7 @@ def main() -> None:
     ]
 
     launch()
+    check_tracking()
     check_share(params.finetune.batch)
     compiled = compiles(params.finetune.steps)
     settings = (hardware(), training_precision(), processes().num_processes, compiled)
@@ -375,7 +394,10 @@ def main() -> None:
             learner = Learner(pipeline, classes, strategy, params.finetune)
             if compiled:
                 compile_unet(pipeline)
-            losses = finetune(learner, table, classes, params.seed, work / "checkpoint.pt")
+            with track(work, params.model_dump()) as tracker:
+                losses = finetune(
+                    learner, table, classes, params.seed, work / "checkpoint.pt", tracker
+                )
 
         if processes().is_main_process:
             write(losses, learner, classes, work / "result")

@@ -12,7 +12,7 @@ This is a tool, not a stage of the pipeline:
     python -m stages.pack ARM FOLDER            a classifier: the arm's first trial
     python -m stages.pack ARM FOLDER --onnx     and the same as ONNX (pip install '.[onnx]')
     python -m stages.pack finetune FOLDER       LoRA and tokens, as diffusers loads them
-    hf upload OWNER/NAME FOLDER                 to the Hugging Face hub, by its own tool
+    hf upload OWNER/NAME FOLDER --private       to the Hugging Face hub, by its own tool
 """
 
 import json

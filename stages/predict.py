@@ -21,10 +21,10 @@ from pathlib import Path
 import pandas as pd
 from PIL import Image
 from torch import Tensor
-from tqdm import tqdm
 
 from stages.datasets.images import SUFFIXES, encode_image
 from stages.shared.errors import BadInput
+from stages.shared.running.progress import Progress
 from stages.shared.running.runtime import BATCH
 from stages.shared.serving.packed import Packed, answer, load_packed, prepare
 from stages.shared.tables import FORMATS
@@ -60,7 +60,7 @@ def open_image(path: Path) -> Image.Image:
 def predict_all(packed: Packed, images: list[Path]) -> Iterator[tuple[Path, Tensor]]:
     """Each image with its classes' probabilities; what cannot be read is named and left out."""
     starts = range(0, len(images), BATCH)
-    for first in tqdm(starts, desc="predict", unit="batch", disable=len(images) <= BATCH):
+    for first in Progress(starts, desc="predict", unit="batch", disable=len(images) <= BATCH):
         prepared = {}
         for path in images[first : first + BATCH]:
             try:

@@ -2,8 +2,8 @@
 
 Reads:  metrics/{evaluate,filter,assess,attention}.json, metrics/{attention.png,per_class.csv},
         metrics/plots/{curves,confusion}.csv; data/download/{classes.csv,train,test},
-        data/subsample/manifest.csv, data/synthesize/, data/filter/{manifest,dropped}.csv,
-        data/method/{filter,plan}.json
+        data/subsample/manifest.csv, data/finetune/losses.csv, data/synthesize/,
+        data/filter/{manifest,dropped}.csv, data/method/{filter,plan}.json
 Writes: metrics/report.html (self-contained: no script, nothing from a network),
         metrics/samples.png, metrics/summary.md
 Paper:  Sec. 4 (Tables 1 to 4), Fig. 4 (references and their translations), Eq. 3 (the label beside
@@ -19,7 +19,7 @@ from PIL import Image
 
 from stages.shared.classifier.target_weight import target_share
 from stages.shared.errors import BadInput
-from stages.shared.figures.curves import arm_colours, curves
+from stages.shared.figures.curves import arm_colours, curves, draw_losses
 from stages.shared.figures.page import fidelity, list_gains, render, span_axis
 from stages.shared.figures.samples import (
     build_strips,
@@ -33,7 +33,7 @@ from stages.shared.figures.verdict import CHANGE, LOSS, judge_arm, list_mistakes
 from stages.shared.manifests import read_classes, read_manifest
 from stages.shared.methods import TITLES, read_filter, read_mode
 from stages.shared.params import load
-from stages.shared.paths import DOWNLOAD, FILTER, METRICS, PLOTS, SUBSAMPLE
+from stages.shared.paths import DOWNLOAD, FILTER, FINETUNE, METRICS, PLOTS, SUBSAMPLE
 from stages.shared.running.inputs import run
 from stages.shared.schemas.report import Params
 
@@ -105,7 +105,7 @@ def read_metrics(synthetic: list[str]) -> dict[str, Any]:
     history = read_csv(PLOTS / "curves.csv", ["arm"])
     arms = {arm: evaluation["arms"][arm] for arm in history["arm"].unique()}
     gain = {arm: evaluation["gain"][arm] for arm in arms if arm in evaluation.get("gain", {})}
-    gains = list_gains(arms, gain)
+    gains = list_gains(gain)
 
     return {
         "arms": arms,
@@ -119,10 +119,17 @@ def read_metrics(synthetic: list[str]) -> dict[str, Any]:
         "gain": gain,
         "gains": gains,
         "groups": title_groups(arms),
+        "losses": read_losses(),
         "trials": int(history["trials"].max()),
         **read_attention(),
         **read_verdict(synthetic, arms, gain),
     }
+
+
+def read_losses() -> list[str]:
+    """The curve of fine-tuning's loss; none where the method learns nothing."""
+    losses = read_csv(FINETUNE / "losses.csv", [])
+    return [draw_losses(losses)] if len(losses) else []
 
 
 def read_attention() -> dict[str, Any]:

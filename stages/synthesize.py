@@ -16,7 +16,6 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 from torch import Tensor
-from tqdm import tqdm
 
 from stages.shared.diffusion.attention_maps import (
     class_prompt_weights,
@@ -51,6 +50,7 @@ from stages.shared.running.processes import (
     launch,
     processes,
 )
+from stages.shared.running.progress import Progress
 from stages.shared.running.runtime import (
     compiles,
     hardware,
@@ -228,7 +228,7 @@ def make_images(
     total = sum(map(len, batches))
     costs = [cost(plan, batch, synth) for batch in batches]
     position = processes().process_index
-    with tqdm(total=total, desc="synthesize", unit="image", position=position) as bar:
+    with Progress(total=total, desc="synthesize", unit="image", position=position) as bar:
         for images in spread(batches, work, costs):
             bar.update(images)
 

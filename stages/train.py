@@ -20,12 +20,11 @@ import argparse
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from stages.shared.classifier.data import (
     SYNTHETIC_COLUMNS,
@@ -54,7 +53,9 @@ from stages.shared.paths import DOWNLOAD, FILTER, METHOD, METRICS, SUBSAMPLE, SY
 from stages.shared.running.forks import spread
 from stages.shared.running.inputs import run
 from stages.shared.running.processes import common_folder, launch, processes, share
+from stages.shared.running.progress import Progress
 from stages.shared.running.runtime import hardware, precision, seed_everything, training_precision
+from stages.shared.running.tracking import Tracker, check_tracking, track
 from stages.shared.running.work import model_folder, publish, work_key
 from stages.shared.schemas.train import RealArm, RealParams, SyntheticParams, Train
 from stages.shared.tables import Table
@@ -123,7 +124,7 @@ def load_tests(resize: int, classes: int, keep: bool | None = None) -> dict[str,
 
 def train_teacher(
     state: State, params: RealParams, data: Data, seed: int, checkpoint: Path
-) -> Iterator[int]:
+) -> Iterator[list[float]]:
     """`train_trial` on the real images alone, unmixed: a plain baseline of the same seed."""
     plain = RealArm(mix="none", mix_probability=0.0, reweight="none")
     alone = RealParams(seed=params.seed, train=params.train, arm=plain)
@@ -186,7 +187,17 @@ def write_metrics(curves: pd.DataFrame, path: Path) -> None:
     write_json(path, means, indent=2)
 
 
-def train_trials(params: RealParams, data: Data, portion: Portion, arm: str, work: Path) -> None:
+class Trained(NamedTuple):
+    """What a process has trained since it last said so."""
+
+    epochs: int
+    network: str = ""  # the last epoch's, trial-<k> or teacher-<k> ...
+    line: Sequence[float] = ()  # ... and its line of the history; none where work is taken up again
+
+
+def train_trials(
+    params: RealParams, data: Data, portion: Portion, arm: str, work: Path, tracker: Tracker
+) -> None:
     """Train this process's trials, or its portion of all of them.
 
     Each trial leaves its last epoch in <work>/trial-<k>.pt. Raises BadInput, before anything is
@@ -201,17 +212,26 @@ def train_trials(params: RealParams, data: Data, portion: Portion, arm: str, wor
     place = processes().process_index if portion == WHOLE else 0
     silent = portion.number > 0
 
-    with tqdm(
+    with Progress(
         total=epochs, desc=f"train {arm}", unit="epoch", position=place, disable=silent
     ) as bar:
         for done in spread(trials, partial(train_in_turn, params, data, portion, work)):
-            bar.update(done)
+            bar.update(done.epochs)
+            record(tracker, done)
+
+
+def record(tracker: Tracker, done: Trained) -> None:
+    """Give an epoch's loss, accuracy and rate to the trackers, as <network>/<column>."""
+    if done.line:
+        epoch, *values = done.line
+        names = [f"{done.network}/{column}" for column in CURVE_COLUMNS[1:]]
+        tracker.log(dict(zip(names, values, strict=True)), int(epoch))
 
 
 def train_in_turn(
     params: RealParams, data: Data, portion: Portion, work: Path, trials: Sequence[int]
-) -> Iterator[int]:
-    """Train trials one after the other; yields how many epochs were done since."""
+) -> Iterator[Trained]:
+    """Train trials one after the other; yields what was done since."""
     for trial in trials:
         yield from train_one(params, data, portion, work, trial)
 
@@ -222,25 +242,25 @@ def has_teacher(params: RealParams) -> bool:
 
 def train_one(
     params: RealParams, data: Data, portion: Portion, work: Path, trial: int
-) -> Iterator[int]:
-    """Train one trial, with its teacher before it; yields how many epochs were done since."""
+) -> Iterator[Trained]:
+    """Train one trial, with its teacher before it; yields what was done since."""
     classes = data.real.labels.classes
     seed = params.seed + trial
 
     if has_teacher(params):
         checkpoint = work / f"teacher-{trial}.pt"
         teacher = open_trial(params, classes, seed, checkpoint, portion)
-        yield len(teacher["history"])
-        for _ in train_teacher(teacher, params, data, seed, checkpoint):
-            yield 1
+        yield Trained(len(teacher["history"]))
+        for line in train_teacher(teacher, params, data, seed, checkpoint):
+            yield Trained(1, checkpoint.stem, line)
         data = teach(data, teacher["network"], params.train, portion)
         del teacher  # its optimiser would take memory while the pupil is trained
 
     checkpoint = trial_file(work, trial)
     state = open_trial(params, classes, seed, checkpoint, portion)
-    yield len(state["history"])
-    for _ in train_trial(state, params, data, seed, checkpoint):
-        yield 1
+    yield Trained(len(state["history"]))
+    for line in train_trial(state, params, data, seed, checkpoint):
+        yield Trained(1, checkpoint.stem, line)
 
 
 def trial_file(work: Path, trial: int) -> Path:
@@ -313,13 +333,15 @@ def main() -> None:
     params = load_params(group, arm)
 
     launch()
+    check_tracking()
     portion = own_portion(params.train.trials)
     # CLIP, which may give the labels, has a precision of its own
     settings = (hardware(), precision(), training_precision(), portion.total)
     with common_folder(f"train/{arm}", work_key(params, inputs(params), *settings)) as work:
         seed_everything(params.seed)
         data = load_data(params)
-        train_trials(params, data, portion, arm, work)
+        with track(work, params.model_dump()) as tracker:
+            train_trials(params, data, portion, arm, work, tracker)
         processes().wait_for_everyone()
 
         classes = data.real.labels.classes

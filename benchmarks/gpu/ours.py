@@ -79,7 +79,8 @@ def translate(
 
 def write_images(images: dict[str, bytes], path: Path) -> None:
     """Write a shard, as the stage does."""
-    write_shard(path, ((f"{key}.png", images[key]) for key in sorted(images)))
+    named = ((f"{key}.png", images[key]) for key in sorted(images))
+    write_shard(path, named, [0] * len(images))
 
 
 class Course(NamedTuple):
@@ -100,7 +101,7 @@ def open_finetuning(bench: Bench, table: Table) -> Course:
 
 def finetune(course: Course, checkpoint: Path) -> list[float]:
     """A round of steps from the cached latents' distributions; their losses."""
-    return descend(course.learner, course.examples, [], 0, checkpoint, ALONE)
+    return descend(course.learner, course.examples, lambda losses: None, [], 0, checkpoint, ALONE)
 
 
 def finetune_online(course: Course, pixels: Tensor) -> None:

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 import torch
 from diffusers import DDPMScheduler
 from torch import Tensor
-from tqdm import tqdm
 
 from experiments.estimating.counts import Counts
 from experiments.estimating.pictures import draw_photo, repeat_photos, time_loading
@@ -28,6 +27,7 @@ from stages.shared.pretrained.clip import image_features, load_clip
 from stages.shared.prompts import class_prompts
 from stages.shared.running import runtime
 from stages.shared.running.forks import Partner
+from stages.shared.running.progress import Progress
 from stages.shared.schemas import filter, finetune, synthesize
 from stages.shared.schemas.train import RealArm, RealParams, Train
 from stages.shared.tables import Table, encode_png
@@ -65,7 +65,7 @@ def calibrate(tree: Tree, counts: Counts, scratch: Path) -> Rates:
 
     found: dict[str, Any] = {"machine": f"{machine}, {runtime.cores()} cores"}
     parts = [time_clip, time_synthesis, time_finetuning, time_classifier]
-    for part in tqdm(parts, desc="calibrate", unit="part", leave=False):
+    for part in Progress(parts, desc="calibrate", unit="part", leave=False):
         found |= part(tree, counts, table)
 
     return Rates(**found)

@@ -8,13 +8,12 @@ a failed experiment shows the end of its log while the others go on.
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple, Protocol
-
-from tqdm import tqdm
 
 from experiments.running.queue import Entry, Experiment
 from experiments.running.workspace import Workspace
+from stages.shared.running.progress import Progress
 
 POLL = 5.0  # seconds between two looks
 STALLED = 30.0  # seconds without a process before the queue is put right
@@ -69,7 +68,7 @@ class Watch:
         known |= {key for key, entry in entries.items() if entry.status in ("Queued", "Running")}
 
         lacking = [experiment for key, experiment in self.waiting.items() if key not in known]
-        for number, experiment in enumerate(tqdm(lacking, desc="queue", unit="experiment"), 1):
+        for number, experiment in enumerate(Progress(lacking, desc="queue", unit="experiment"), 1):
             self._enqueue(experiment)
             if number == jobs < len(lacking):
                 self.start(jobs)
@@ -88,7 +87,7 @@ class Watch:
         """Note what has begun and ended since the last look; returns the names of what is at work.
 
         The first look is before any worker was started here: nobody knows when that began which is
-        at work then.
+        at work then, and what failed in an earlier call is to be queued again.
         """
         entries = self.queue.entries()
         now = self.clock()
@@ -101,7 +100,8 @@ class Watch:
         dead = [key for key in self.waiting if is_dead(entries.get(key))]
         self._dead = {key: self._dead.get(key, now) for key in dead}
 
-        over = [key for key in self.waiting if has_ended(key, entries, finished)]
+        ended = finished if first else has_ended(self.waiting, entries, finished)
+        over = [key for key in self.waiting if key in ended]
         for fingerprint in over:
             if fingerprint in finished:
                 self._end(fingerprint, failed=False, now=now)
@@ -127,7 +127,7 @@ class Watch:
             self._enqueue(experiment)
             return
 
-        tqdm.write(f"{experiment.name} failed; the end of its log:\n{log}")
+        Progress.write(f"{experiment.name} failed; the end of its log:\n{log}")
         self._end(fingerprint, failed=True, now=now)
 
     def is_stalled(self) -> bool:
@@ -152,11 +152,12 @@ def is_dead(entry: Entry | None) -> bool:
     return entry is not None and entry.status == "Running" and not entry.alive
 
 
-def has_ended(fingerprint: str, entries: dict[str, Entry], finished: dict[str, str]) -> bool:
+def has_ended(
+    fingerprints: Iterable[str], entries: dict[str, Entry], finished: dict[str, str]
+) -> set[str]:
     """Success without a result counts, as a failure: DVC could not collect it."""
-    entry = entries.get(fingerprint)
-    left = entry is not None and entry.status in ("Failed", "Success")
-    return left or fingerprint in finished
+    left = {key for key, entry in entries.items() if entry.status in ("Failed", "Success")}
+    return set(fingerprints) & (left | set(finished))
 
 
 def run(
@@ -174,7 +175,7 @@ def run(
     watch.start(jobs)
 
     total = len(watch.waiting) + len(watch.ended)
-    with tqdm(total=total, desc="run", unit="experiment", smoothing=0) as bar:
+    with Progress(total=total, desc="run", unit="experiment", smoothing=0) as bar:
         while watch.waiting:
             sleep(POLL)
             bar.set_postfix_str(", ".join(watch.look()))

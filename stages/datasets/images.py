@@ -15,6 +15,7 @@ from PIL.ExifTags import Base
 from tqdm.contrib.concurrent import thread_map
 
 from stages.shared.errors import BadInput
+from stages.shared.running.progress import Progress
 from stages.shared.tables import encode_png
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
@@ -46,7 +47,12 @@ def check_images(paths: Sequence[ImageFile]) -> list[bytes]:
     naming the file.
     """
     return thread_map(
-        _check, paths, desc="checking images", unit="image", max_workers=os.cpu_count()
+        _check,
+        paths,
+        desc="checking images",
+        unit="image",
+        max_workers=os.cpu_count(),
+        tqdm_class=Progress,
     )
 
 

@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL
 from torch import Tensor
-from tqdm import tqdm
 
 from stages.pretraining.scenes import Corpus
 from stages.pretraining.training import Loss
+from stages.shared.running.progress import Progress
 from stages.shared.running.runtime import device
 
 BATCH = 50  # images that are encoded at once
@@ -42,7 +42,7 @@ def vae_loss(vae: AutoencoderKL, corpus: Corpus, recipe: dict[str, Any]) -> Loss
 def encode_all(vae: AutoencoderKL, images: np.ndarray, rows: Tensor) -> Tensor:
     """Unscaled latent means of the chosen images, (n, channels, side, side), on the CPU."""
     means = []
-    for part in tqdm(rows.split(BATCH), desc="encode", mininterval=10):
+    for part in Progress(rows.split(BATCH), desc="encode", mininterval=10):
         means.append(vae.encode(pixels(images, part)).latent_dist.mean.cpu())
 
     return torch.cat(means)
@@ -71,7 +71,7 @@ def redraw(vae: AutoencoderKL, images: np.ndarray, rows: Tensor, seed: int) -> n
     generator = torch.Generator().manual_seed(seed)
     redrawn = []
 
-    for part in tqdm(rows.split(BATCH), desc="redraw", mininterval=10):
+    for part in Progress(rows.split(BATCH), desc="redraw", mininterval=10):
         latents = vae.encode(pixels(images, part)).latent_dist.mean.cpu()
         noise = torch.randn(latents.shape, generator=generator) * latents.std()
         redrawn.append(as_bytes(vae.decode((latents + NOISE * noise).to(device())).sample))
@@ -89,7 +89,7 @@ def smear(vae: AutoencoderKL, images: np.ndarray, rows: Tensor, seed: int) -> np
     generator = torch.Generator().manual_seed(seed)
     smeared = []
 
-    for part in tqdm(rows.split(BATCH), desc="smear", mininterval=10):
+    for part in Progress(rows.split(BATCH), desc="smear", mininterval=10):
         latents = vae.encode(pixels(images, part)).latent_dist.mean.cpu()
         coarse = torch.rand((len(part), 1, 4, 4), generator=generator)
         shares = torch.nn.functional.interpolate(coarse, latents.shape[-2:], mode="bicubic")

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from tqdm import tqdm
 
 from stages.shared.running.checkpoint import load_checkpoint, save_checkpoint
 from stages.shared.running.processes import processes, sum_gradients
+from stages.shared.running.progress import Progress
 from stages.shared.running.runtime import device, training_precision
 
 CHECKPOINT_SECONDS = 300
@@ -36,7 +36,7 @@ def train(
 
     losses: list[Tensor] = []
     saved = time.monotonic()
-    bar = tqdm(
+    bar = Progress(
         range(first, steps), initial=first, total=steps, desc=path.stem, mininterval=10,
         disable=not processes().is_main_process,
     )  # fmt: skip

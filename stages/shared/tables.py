@@ -1,7 +1,7 @@
 """Image tables: a folder with manifest.csv and tar shards, read at (offset, size).
 
-The tars have sorted names and fixed owners and times, so that equal content is equal bytes;
-WebDataset reads them too.
+The tars have sorted keys and fixed owners and times, so that equal content is equal bytes. They are
+WebDataset's, too: <key>.png or .jpg or .webp, and <key>.cls, the label's number.
 """
 
 import io
@@ -24,18 +24,28 @@ BLOCK = 512  # tar's unit
 FORMATS = ("JPEG", "PNG", "WEBP")  # of a table's images
 
 
-def write_shard(path: Path, images: Iterable[tuple[str, bytes]]) -> list[tuple[int, int]]:
-    """Write encoded images as a tar; returns where each lies: (offset, size) in bytes."""
+def write_shard(
+    path: Path, images: Iterable[tuple[str, bytes]], labels: Iterable[int]
+) -> list[tuple[int, int]]:
+    """Write named, encoded images and their labels as a tar.
+
+    Returns where each image lies: (offset, size) in bytes.
+    """
     extents = []
 
     with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
-        for name, content in images:
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
+        for (name, content), label in zip(images, labels, strict=True):
             extents.append((tar.offset + BLOCK, len(content)))
-            tar.addfile(info, io.BytesIO(content))
+            add_file(tar, name, content)
+            add_file(tar, f"{Path(name).stem}.cls", str(label).encode())
 
     return extents
+
+
+def add_file(tar: tarfile.TarFile, name: str, content: bytes) -> None:
+    info = tarfile.TarInfo(name)
+    info.size = len(content)
+    tar.addfile(info, io.BytesIO(content))
 
 
 def write_table(folder: Path, images: Iterable[bytes], rows: pd.DataFrame) -> None:
@@ -55,7 +65,8 @@ def write_table(folder: Path, images: Iterable[bytes], rows: pd.DataFrame) -> No
         # keys come first in zip, so that it takes no image beyond the shard
         pairs = zip(part["key"], contents, strict=False)
         named = ((f"{key}.{image_suffix(content)}", content) for key, content in pairs)
-        parts.append(locate_rows(part, shard, write_shard(folder / shard, named)))
+        extents = write_shard(folder / shard, named, part["label"])
+        parts.append(locate_rows(part, shard, extents))
 
     assert next(contents, None) is None, "more images than rows"
     write_csv(folder / "manifest.csv", pd.concat(parts) if parts else locate_rows(rows, "", []))

@@ -26,7 +26,7 @@ FEW_SHOT = ["cub-1-shot", "cub-5-shot", "cub-10-shot", "cub-all-shot"]
 LONG_TAIL = [
     f"{dataset}-longtail-{rho}" for dataset in ("cub", "flowers") for rho in (100, 50, 20, 10)
 ]
-OWN = ["toybirds", "photos", "photos-sd15"]  # in no table of the paper
+OWN = ["toybirds", "photos", "photos-sd15", "photos-sd15-8gb"]  # in no table of the paper
 PAPER = [*CONVENTIONAL, *FEW_SHOT, *LONG_TAIL, "waterbird", "pascal"]
 TEMPLATE = (ROOT / "presets/toybirds.yaml").read_text()
 # training images and classes: Table 8, and Sec. 7.3 for Pascal

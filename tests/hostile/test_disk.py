@@ -68,7 +68,7 @@ def test_a_disk_that_fills_up_in_a_shard_keeps_the_shards_before_it(add_images):
 
 
 def write_tar(path: Path) -> None:
-    write_shard(path, [("a.png", bytes(100_000))])
+    write_shard(path, [("a.png", bytes(100_000))], [0])
 
 
 def write_csv(path: Path) -> None:

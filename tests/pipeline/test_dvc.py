@@ -231,3 +231,19 @@ def changed_deps(stage: str, folder: Path) -> set[str]:
             found |= set(change.get("changed deps", {}))
 
     return found
+
+
+def test_artifacts_are_what_stages_make():
+    """`dvc artifacts get` finds them by name."""
+    outputs = {
+        out for stage in yaml.safe_load(LOCK.read_text())["stages"].values()
+        for out in (each["path"] for each in stage.get("outs", []))
+    }  # fmt: skip
+    with Repo(ROOT) as repo:
+        artifacts = repo.artifacts.read()["dvc.yaml"]
+
+    assert {"classifier", "generator", "images"} == set(artifacts)
+    for artifact in artifacts.values():
+        assert artifact.path in outputs
+        assert artifact.type in ("model", "dataset")
+        assert artifact.desc

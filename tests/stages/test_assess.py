@@ -211,6 +211,18 @@ def test_without_a_judge_faithfulness_is_clips_cosine_with_the_classs_name(run, 
     assert summary["faithfulness"]["all"] == pytest.approx(np.mean(expected), abs=1e-4)
 
 
+def test_the_headline_is_of_all_images(run):
+    kept = [faithful(index % 3) for index in range(6)]
+    _, summary = run([*kept, Made(3, 0, label(3), kept=False)])
+
+    assert json.loads(Path("metrics/fidelity.json").read_text()) == {
+        "faithfulness": summary["faithfulness"]["all"],
+        "filter_gain": summary["faithfulness"]["filter_gain"],
+        "background_kept": summary["background"]["kept"]["all"],
+        "diversity": summary["diversity"]["all"],
+    }
+
+
 def test_equal_inputs_give_equal_bytes(run):
     names = ("data/assess/images.csv", "metrics/assess.csv", "metrics/assess.json")
     kept = Made(2, 1, label(2), 0.9)

@@ -12,9 +12,8 @@ import yaml
 from stages import evaluate
 from stages.shared.errors import BadInput
 from stages.shared.manifests import write_classes
-from stages.shared.measuring.accuracy import Answers
+from stages.shared.measuring.accuracy import Answers, draw_weights, shot_groups
 from stages.shared.params import pick
-from stages.shared.schemas.evaluate import Evaluate
 from stages.shared.tables import write_csv
 from tests.support.answers import COUNTS, OOD, TEST, flip
 
@@ -22,16 +21,17 @@ TREE: dict[str, Any] = {
     "evaluate": {"many": 10, "few": 5, "bootstrap": 200},
     "arms": {"real": {"baseline": {}}, "synthetic": {"diffmix": {"p": 0.5}}},
 }
-OPTIONS = Evaluate(many=10, few=5, bootstrap=200)
 
 
 def test_without_ood_and_without_shot_groups_their_keys_are_absent():
     answers = {"baseline": {"test": TEST}, "other": {"test": TEST}}
 
-    result = evaluate.evaluate(answers, np.array([7, 7, 7]), OPTIONS)
+    shots = shot_groups(np.array([7, 7, 7]), many=10, few=5)
+    result = evaluate.evaluate(answers, shots, draw_weights(answers["baseline"], 200))
 
     assert set(result["arms"]["other"]) == {"top1", "top1_std", "medium"}
-    assert set(result["gain"]["other"]) == {"top1", "top1_ci"}
+    assert set(result["gain"]["other"]) == {"top1", "top1_ci", "medium", "medium_ci"}
+    assert evaluate.headline(result)["gain"] == {"other": {"top1": 0.0}}
 
 
 def test_arms_with_other_images_are_not_compared():
@@ -137,9 +137,19 @@ def test_writes_the_contracts_files(world):
         "diffmix,0,1.5,55.0,1.0,2.0,50.0,60.0,2",
     ]
 
-    groups = pd.read_csv("metrics/plots/groups.csv").set_index(["arm", "part"])["accuracy"]
-    assert groups["diffmix", "test"] == 100
-    assert groups["baseline", "waterbird_land"] == 25
+    assert json.loads(Path("metrics/headline.json").read_text()) == {
+        "arms": {
+            "baseline": {"top1": 62.5, "few": 50.0, "worst": 25.0},
+            "diffmix": {"top1": 100.0, "few": 100.0, "worst": 25.0},
+        },
+        "gain": {"diffmix": {"top1": 37.5, "few": 50.0, "worst": 0.0}},
+    }
+
+    groups = pd.read_csv("metrics/plots/groups.csv").set_index(["arm", "part"])
+    assert groups.loc[("diffmix", "test")].tolist() == [100, 100, 100]
+    accuracy, low, high = groups.loc[("baseline", "waterbird_land")]
+    assert accuracy == 25
+    assert 0 <= low < 25 < high <= 100
 
 
 def test_two_runs_write_equal_bytes(world):

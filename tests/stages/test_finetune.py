@@ -4,12 +4,14 @@ import pandas as pd
 import pytest
 import torch
 from diffusers import DDPMScheduler, StableDiffusionPipeline
+from PIL import Image
 from torch import nn
 
 from stages.finetune import Batch, Learner, TokenEmbedding, diffusion_loss, finetune, row_weights
 from stages.shared.diffusion.base_model import load_base, load_finetuned
 from stages.shared.diffusion.text import tokenize
 from stages.shared.pretrained.reference import Pretrained
+from stages.shared.running.tracking import NOWHERE, Tracker, track
 from stages.shared.schemas.finetune import Finetune
 from tests.conftest import PIPELINE
 
@@ -23,11 +25,13 @@ def params(steps: int = 2) -> Finetune:
     )  # fmt: skip
 
 
-def learn(strategy: str, table, classes, folder, steps: int = 2) -> Learner:
+def learn(
+    strategy: str, table, classes, folder, steps: int = 2, tracker: Tracker = NOWHERE
+) -> Learner:
     """A learner of this strategy after `steps` steps, with their losses as `losses`."""
     torch.manual_seed(0)
     learner = Learner(load_base(BASE, torch.float32), classes, strategy, params(steps))
-    learner.losses = finetune(learner, table, classes, seed=0, checkpoint=folder / "checkpoint.pt")
+    learner.losses = finetune(learner, table, classes, 0, folder / "checkpoint.pt", tracker)
     return learner
 
 
@@ -152,3 +156,23 @@ def test_the_loss_is_that_of_the_bases_prediction_type(prediction, monkeypatch):
     batch = Batch(latents, torch.randn(3, 8, 8, 8), torch.tensor([5, 500, 900]), ids)
 
     assert diffusion_loss(pipeline, scheduler, batch, [0, 1, 2]) < 1e-8
+
+
+def test_being_watched_changes_nothing(table, classes, tmp_path, monkeypatch):
+    unwatched = learn("ti+db", table, classes, tmp_path / "a", steps=4)
+
+    monkeypatch.setenv("DIFFMIX_TRACK", "dvclive")
+    monkeypatch.setenv("DIFFMIX_SAMPLES", "2")
+    with track(tmp_path / ".work/finetune/b", {}) as tracker:
+        watched = learn("ti+db", table, classes, tmp_path / "b", 4, tracker)
+
+    folder = tmp_path / ".work/track/finetune/b"
+    logged = pd.read_csv(folder / "dvclive/plots/metrics/loss.tsv", sep="\t")
+    assert logged["loss"].tolist() == pytest.approx(watched.losses)
+    assert watched.losses == unwatched.losses
+    for mine, theirs in zip(watched.parameters, unwatched.parameters, strict=True):
+        assert torch.equal(mine, theirs)
+
+    first, second = (Image.open(folder / f"samples-00000{step}.png") for step in (2, 4))
+    assert first.size == (3 * 32, 32)  # a picture a class
+    assert first.tobytes() != second.tobytes()

@@ -1,8 +1,10 @@
 """A trained classifier as a folder that works by itself."""
 
 import json
+import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +23,7 @@ from stages.shared.errors import BadInput
 from stages.shared.serving.cards import Learned, list_classes, write_snippet
 from stages.shared.serving.packed import load_packed, predict, prepare
 from tests.support.closure import ROOT
+from tests.support.hub_server import serve
 from tests.support.packed_classifier import BASE, NAMES, SIDE, draw_image, write_arm, write_lock
 
 
@@ -226,3 +229,22 @@ def test_a_base_with_two_text_encoders_gets_a_vector_for_each():
 def test_a_method_that_learns_nothing_has_no_model_to_pack(network, monkeypatch):
     with pytest.raises(BadInput, match="data/finetune: holds nothing that was learned"):
         run_pack(monkeypatch, "finetune", "packed")
+
+
+def test_what_is_packed_goes_to_a_hub_whole_and_private(network, tmp_path, monkeypatch):
+    """By Hugging Face's own tool, as the page tells: a card that it refused would stop it."""
+    page = (ROOT / "docs/using-the-results.md").read_text()
+    command = re.search(r"^\$ (hf upload OWNER/NAME) \S+ (--private)", page, re.MULTILINE)
+    assert command, "the page's command"
+    run_pack(monkeypatch, "diffmix", "packed")
+
+    with serve() as hub:
+        settings = {"HF_ENDPOINT": hub.address, "HF_TOKEN": "hf_none", "HF_HOME": str(tmp_path)}
+        _, upload, _ = command[1].split()
+        hf = str(Path(sys.executable).with_name("hf"))
+        words = [hf, upload, "someone/birds", "packed", command[2]]
+        subprocess.run(words, env=os.environ | settings, check=True, capture_output=True)
+
+    packed = {path.name: path.read_bytes() for path in (tmp_path / "packed").iterdir()}
+    assert hub.files == {"someone/birds": packed}
+    assert hub.private == {"someone/birds": True}

@@ -48,8 +48,10 @@ def write_images(dropped: int, gen: bool) -> None:
     write_table(data / "download/test", [flat((0, 0, 0))] * len(tests), tests)
 
     real = read_manifest(data / "download/train")
-    for folder in ("subsample", "filter"):
+    for folder in ("finetune", "subsample", "filter"):
         (data / folder).mkdir()
+    losses = "".join(f"{step},{1 / (1 + step)}\n" for step in range(200))
+    (data / "finetune/losses.csv").write_text(f"step,loss\n{losses}")
     write_csv(data / "subsample" / "manifest.csv", real)
 
     source = np.repeat(range(9), len(STRENGTHS))
@@ -76,6 +78,7 @@ def write_metrics(waterbird: bool, shots: bool) -> None:
     arm |= {"many": 90.0, "medium": 70.0, "few": 33.33} if shots else {}
 
     gain: dict[str, Any] = {"top1": 2.5, "top1_ci": [0.5, 4.5]}
+    gain |= {"few": 0.0, "few_ci": [-3.0, 3.0]} if shots else {}
     gain |= {"waterbird_worst": -7.77, "waterbird_worst_ci": [-9.0, 1.0]} if waterbird else {}
     evaluation = {"arms": {"a<b>": arm, "baseline": arm}, "gain": {"a<b>": gain}}
     filtered = {"kept": 24, "dropped": 3, "score_mean": 0.5, "threshold": 0.2}

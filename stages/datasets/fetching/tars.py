@@ -17,12 +17,12 @@ from typing import IO, NamedTuple
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from stages.datasets.dataset import Dataset, Split
 from stages.datasets.fetching.archives import archive_folder
 from stages.datasets.images import ImageFile, check_images, encode_images
 from stages.shared.errors import BadInput
+from stages.shared.running.progress import Progress
 
 GZIP = b"\x1f\x8b"
 LARGEST_MEMBER = 1 << 30  # bytes; an image of any of the datasets has a few million
@@ -123,7 +123,7 @@ def _unpacked(path: Path) -> IO[bytes]:
     # beside the archives, where there is room; it stays open, since the members are read from it
     plain = tempfile.TemporaryFile(dir=archive_folder())  # noqa: SIM115
     with (
-        tqdm.wrapattr(file, "read", path.stat().st_size, desc=f"unpacking {path.name}") as bar,
+        Progress.wrapattr(file, "read", path.stat().st_size, desc=f"unpacking {path.name}") as bar,
         gzip.open(bar, "rb") as stream,  # type: ignore[call-overload]
     ):
         while chunk := stream.read(CHUNK):

@@ -6,10 +6,9 @@ import time
 from http import HTTPStatus
 from pathlib import Path
 
-from tqdm import tqdm
-
 from stages.shared.errors import BadInput
 from stages.shared.params import shortened
+from stages.shared.running.progress import Progress
 
 log = logging.getLogger(__name__)
 CHUNK = 1 << 20  # bytes
@@ -93,7 +92,9 @@ def _write(response, part: Path, name: str) -> None:
     coming = response.headers.get("Content-Length")
     total = have + int(coming) if coming and coming.isdecimal() else None
 
-    bar = tqdm(desc=name, total=total, initial=have, unit="B", unit_scale=True, unit_divisor=1024)
+    bar = Progress(
+        desc=name, total=total, initial=have, unit="B", unit_scale=True, unit_divisor=1024
+    )
     with part.open("ab") as file, bar:
         for chunk in response.raw.stream(CHUNK, decode_content=False):
             file.write(chunk)

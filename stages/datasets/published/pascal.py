@@ -19,6 +19,7 @@ from stages.datasets.dataset import Dataset, Split
 from stages.datasets.fetching.archives import Archive, Mirror, fetch
 from stages.datasets.fetching.tars import Listed, Tar, assemble
 from stages.shared.errors import BadInput
+from stages.shared.running.progress import Progress
 from stages.shared.tables import encode_png
 
 PASCAL = Archive(
@@ -49,7 +50,9 @@ def read_pascal(mirror: Mirror) -> Dataset:
 
     splits = {}
     for name, images in parts.items():
-        labels = thread_map(label, images, desc=f"labelling {name}", unit="image")
+        labels = thread_map(
+            label, images, desc=f"labelling {name}", unit="image", tqdm_class=Progress
+        )
         files = tar.members(f"{ROOT}/JPEGImages/{image}.jpg" for image in images)
         splits[name] = Listed(pd.DataFrame({"label": labels}), files)
 

@@ -15,7 +15,6 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms import v2
 from torchvision.transforms.v2.functional import center_crop, pil_to_tensor, resize
-from tqdm import tqdm
 
 from stages.shared.classifier.choices import Augmentation
 from stages.shared.classifier.labels import Labels, hard_labels
@@ -24,6 +23,7 @@ from stages.shared.classifier.portions import WHOLE, Portion
 from stages.shared.errors import BadInput
 from stages.shared.paths import FILTER, SUBSAMPLE
 from stages.shared.running.memory import free_memory
+from stages.shared.running.progress import Progress
 from stages.shared.running.runtime import device, thread_pool, to_device
 from stages.shared.tables import Table
 
@@ -76,7 +76,7 @@ class Pictures:
 
         with thread_pool() as pool:
             pictures = pool.map(self._decode, range(rows))
-            bar = tqdm(pictures, desc="decode", total=rows, disable=rows < 1000)
+            bar = Progress(pictures, desc="decode", total=rows, disable=rows < 1000)
             for row, picture in enumerate(bar):
                 kept[row] = picture
 

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
-from tqdm import tqdm
 
 from stages.shared.classifier.choices import Mix
 from stages.shared.classifier.data import (
@@ -30,6 +29,7 @@ from stages.shared.classifier.schedules import cross_entropy, drw_weights, join,
 from stages.shared.classifier.together import GradientSums, join_norms
 from stages.shared.running.checkpoint import load_checkpoint, save_checkpoint
 from stages.shared.running.processes import gather
+from stages.shared.running.progress import Progress
 from stages.shared.running.runtime import (
     checkpoint_seconds,
     device,
@@ -111,8 +111,8 @@ def restore_state(state: State, path: Path) -> None:
 
 def train_trial(
     state: State, params: RealParams, data: Data, seed: int, checkpoint: Path
-) -> Iterator[int]:
-    """Train the epochs that `state` lacks; yields each epoch's number (from 0) when it is done.
+) -> Iterator[list[float]]:
+    """Train the epochs that `state` lacks; yields each one's line of the history when it is done.
 
     When the iterator is exhausted, the last epoch is trained and its state is in `checkpoint`. Of
     processes that share the trial, the first one writes it.
@@ -131,7 +131,7 @@ def train_trial(
             save_state(state, checkpoint)
             saved = time.monotonic()
 
-        yield epoch
+        yield state["history"][-1]
 
 
 class Course(NamedTuple):
@@ -296,7 +296,7 @@ def answer(
     count = 0 if pictures.is_moved() else workers(params.resolution)
     loader = make_loader(centred, own, count)
     silent = len(pictures) <= 1000 or portion.number > 0
-    bar = tqdm(loader, desc="predict", unit="batch", leave=False, disable=silent)
+    bar = Progress(loader, desc="predict", unit="batch", leave=False, disable=silent)
 
     with mixed_precision():
         outputs = [network(images.to(device())).float().cpu() for images in bar]

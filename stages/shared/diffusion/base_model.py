@@ -17,7 +17,6 @@ from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
-from tqdm import tqdm
 from transformers.utils import logging as transformers_logging
 
 from stages.shared.diffusion.text import encoders
@@ -33,7 +32,14 @@ from stages.shared.pretrained.files import (
 )
 from stages.shared.pretrained.reference import Pretrained
 from stages.shared.running.ahead import ahead
-from stages.shared.running.runtime import device, precision, thread_pool, to_device
+from stages.shared.running.progress import Progress
+from stages.shared.running.runtime import (
+    device,
+    precision,
+    saves_memory,
+    thread_pool,
+    to_device,
+)
 from stages.shared.tables import Table
 
 LORA_FILE = "pytorch_lora_weights.safetensors"
@@ -79,23 +85,24 @@ def load_base(base: Pretrained, dtype: torch.dtype | None = None) -> Pipeline:
     for model in (pipeline.unet, pipeline.vae, *(encoder for _, encoder in encoders(pipeline))):
         model.requires_grad_(False).eval()
 
-    if family is StableDiffusionXLPipeline:
-        fit_into_memory(pipeline)
+    fit_into_memory(pipeline)
     for network in (pipeline.unet, pipeline.vae):
         network.to(memory_format=torch.channels_last)
 
     return pipeline.to(device())
 
 
-def fit_into_memory(pipeline: StableDiffusionXLPipeline) -> None:
-    """Save memory, which images of 1024 pixels need.
+def fit_into_memory(pipeline: Pipeline) -> None:
+    """Save memory, which images of 1024 pixels (SDXL) need, and GPUs that have little.
 
     The autoencoder takes an image at a time, and activations are computed anew for the gradients.
     """
-    if pipeline.dtype == torch.float16 and pipeline.vae.config.force_upcast:
+    large = isinstance(pipeline, StableDiffusionXLPipeline)
+    if large and pipeline.dtype == torch.float16 and pipeline.vae.config.force_upcast:
         pipeline.vae.to(torch.float32)  # its activations overflow in fp16
-    pipeline.vae.enable_slicing()
-    pipeline.unet.enable_gradient_checkpointing()
+    if large or saves_memory():
+        pipeline.vae.enable_slicing()
+        pipeline.unet.enable_gradient_checkpointing()
 
 
 def find_family(base: Pretrained, index: dict[str, Any]) -> Any:
@@ -185,7 +192,9 @@ def encode_moments(
 
     with thread_pool() as pool:
         loaded = ahead(pool, read, parts)
-        for _, pixels in tqdm(loaded, desc="encode", total=len(parts), disable=len(rows) < 1000):
+        for _, pixels in Progress(
+            loaded, desc="encode", total=len(parts), disable=len(rows) < 1000
+        ):
             latents = encode_pixels(pipeline, pixels)
             means.append(latents.mean.cpu())
             deviations.append(latents.std.cpu())

@@ -1,12 +1,14 @@
-"""Training curves of all arms, as SVG to put into a page."""
+"""Training curves of all arms and of fine-tuning, as SVG to put into a page."""
 
 import io
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pandas as pd
 from matplotlib import rc_context
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -16,6 +18,7 @@ PALETTE = [
     "#868c96", "#d98a00", "#2f80d0", "#009e73", "#cc79a7", "#d55e00", "#56b4e9", "#8f7700",
     "#7b5ea7", "#a8755a", "#2aa0b2", "#6f7f4f",
 ]  # fmt: skip
+BINS = 60
 INK = "#010203"  # stands for the page's own text colour, light or dark
 STYLE: dict[Any, Any] = {
     "svg.hashsalt": "report",  # fixed, so that equal curves are equal bytes
@@ -47,14 +50,25 @@ def curves(history: pd.DataFrame) -> list[str]:
     return [draw_curve(history, column) for column in ("loss", "accuracy")]
 
 
+def draw_losses(losses: pd.DataFrame) -> str:
+    """Fine-tuning's loss by step, as an SVG: the means of at most BINS stretches of steps.
+
+    `losses` is data/finetune/losses.csv. A step's own loss says little: it depends on the noise
+    levels that the step has drawn.
+    """
+    stretch = -(-len(losses) // BINS)
+    means = losses.groupby(losses["step"] // stretch).mean()
+
+    with drawing(xlabel="step", title="fine-tuning loss") as (axes, buffer):
+        axes.plot(means["step"], means["loss"], color=PALETTE[2], linewidth=1.6)
+    return _inline(buffer.getvalue())
+
+
 def draw_curve(history: pd.DataFrame, column: str) -> str:
-    """One of the two, narrow enough for a phone."""
+    """Loss or accuracy of the arms by epoch."""
     colours = arm_colours(history["arm"].unique())
 
-    with rc_context(STYLE):
-        figure = Figure(figsize=(5.5, 3.6), layout="constrained")
-        axes = figure.subplots()
-
+    with drawing(xlabel="epoch", title=f"training {column}") as (axes, buffer):
         for arm, rows in history.groupby("arm", sort=False):
             low = rows[f"{column}_min"]
             high = rows[f"{column}_max"]
@@ -62,15 +76,25 @@ def draw_curve(history: pd.DataFrame, column: str) -> str:
             axes.fill_between(rows["epoch"], low, high, color=colour, alpha=0.15, linewidth=0)
             axes.plot(rows["epoch"], rows[column], color=colour, linewidth=1.6)
 
-        axes.set(xlabel="epoch", title=f"training {column}")
+    return _inline(buffer.getvalue())
+
+
+@contextmanager
+def drawing(**labels: str) -> Iterator[tuple[Axes, io.StringIO]]:
+    """Axes to draw on, narrow enough for a phone; the SVG is in the buffer afterwards."""
+    with rc_context(STYLE):
+        figure = Figure(figsize=(5.5, 3.6), layout="constrained")
+        axes = figure.subplots()
+        buffer = io.StringIO()
+
+        yield axes, buffer
+
+        axes.set(**labels)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
 
         # Without date and creator, equal curves are equal bytes.
-        buffer = io.StringIO()
         metadata = {"Date": None, "Creator": None}
         figure.savefig(buffer, format="svg", transparent=True, metadata=metadata)
-
-    return _inline(buffer.getvalue())
 
 
 def _inline(svg: str) -> str:

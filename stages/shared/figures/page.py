@@ -11,6 +11,11 @@ from stages.shared.figures.mosaics import data_uri, figure_uri, times
 from stages.shared.figures.samples import label_text, towards
 from stages.shared.figures.verdict import tell_gain, tell_losers, tell_places
 
+MEASURES = {  # of an arm's gain in metrics/evaluate.json
+    "top1": "top-1",
+    "few": "few-shot classes",
+    "waterbird_worst": "worst Waterbird group",
+}
 DIGITS = {"judge": 1, "inception": 1}  # of measures whose values exceed 1; others have 3
 
 
@@ -61,23 +66,19 @@ def render(template: Path, context: dict[str, Any]) -> str:
     return environment.get_template(template.name).render(context)
 
 
-def list_gains(arms: dict[str, Any], gain: dict[str, Any]) -> dict[str, list[Gain]]:
+def list_gains(gain: dict[str, Any]) -> dict[str, list[Gain]]:
     """The arms' gains by measure: top-1, few-shot classes and the worst Waterbird group."""
-    base = arms["baseline"]
-    top1 = []
-    few = []
-    worst = []
+    found = {}
+    for name, title in MEASURES.items():
+        gains = [
+            Gain(arm, change[name], change.get(f"{name}_ci"))
+            for arm, change in gain.items()
+            if name in change
+        ]
+        if gains:
+            found[title] = gains
 
-    for arm, change in gain.items():
-        top1.append(Gain(arm, change["top1"], change.get("top1_ci")))
-        if "few" in base:
-            few.append(Gain(arm, arms[arm]["few"] - base["few"], None))
-        if "waterbird_worst" in change:
-            interval = change.get("waterbird_worst_ci")
-            worst.append(Gain(arm, change["waterbird_worst"], interval))
-
-    measures = {"top-1": top1, "few-shot classes": few, "worst Waterbird group": worst}
-    return {title: gains for title, gains in measures.items() if gains}
+    return found
 
 
 def span_axis(gains: dict[str, list[Gain]]) -> Axis:

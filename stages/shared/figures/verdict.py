@@ -62,7 +62,7 @@ def judge_arm(
 
     places = []
     if "few" in base and "few" in own:
-        places.append(Change("few-shot classes", base["few"], own["few"]))
+        places.append(Change("few-shot classes", base["few"], own["few"], change.get("few_ci")))
     if "waterbird" in base and "waterbird" in own:
         worst = (base["waterbird"]["worst"], own["waterbird"]["worst"])
         interval = change.get("waterbird_worst_ci")

@@ -5,6 +5,8 @@ as well. Accuracies are percentages with two decimals; intervals are 95 % bootst
 trials and test images.
 """
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -16,6 +18,7 @@ from stages.shared.manifests import TEXT
 from stages.shared.measuring.bootstrap import (
     Weights,
     accuracy,
+    class_accuracy,
     interval,
     resample,
     whole,
@@ -43,6 +46,8 @@ class Answers(NamedTuple):
 
 
 Splits = dict[str, Answers]  # `test`, and `ood` where the dataset has one
+SplitWeights = dict[str, Weights]
+Statistic = Callable[[Splits, SplitWeights], np.ndarray]  # a share in each resample
 
 
 def read_answers(source: Path | IO[str], name: str = "") -> Splits:
@@ -144,7 +149,7 @@ def measure_groups(ood: Answers) -> dict[str, Any]:
     return {"average": percent(ood.correct.mean()), "worst": min(groups.values()), "groups": groups}
 
 
-def draw_weights(base: Splits, count: int) -> dict[str, Weights]:
+def draw_weights(base: Splits, count: int) -> SplitWeights:
     """`count` resamples of each split's trials and images.
 
     All arms share them, so that gains are paired.
@@ -154,17 +159,55 @@ def draw_weights(base: Splits, count: int) -> dict[str, Weights]:
     }
 
 
-def measure_gain(arm: Splits, base: Splits, weights: dict[str, Weights]) -> dict[str, Any]:
-    """What an arm adds to the baseline, in points, paired by trial and image."""
+def part_statistics(base: Splits, shots: dict[str, np.ndarray]) -> dict[str, Statistic]:
+    """How a part of the test data is measured: all of it, a shot group, a Waterbird group.
+
+    Shot groups without test images are left out.
+    """
+    statistics: dict[str, Statistic] = {"test": top1}
+    for name, members in shots.items():
+        tested = np.intersect1d(members, base["test"].labels)
+        if len(tested):
+            statistics[name] = partial(mean_of_classes, tested)
+
+    if "ood" in base:
+        groups = map(str, np.unique(base["ood"].groups))
+        statistics |= {group: partial(of_group, group) for group in groups}
+
+    return statistics
+
+
+def top1(answers: Splits, weights: SplitWeights) -> np.ndarray:
+    return accuracy(answers["test"].correct, weights["test"])
+
+
+def mean_of_classes(members: np.ndarray, answers: Splits, weights: SplitWeights) -> np.ndarray:
+    test = answers["test"]
+    return class_accuracy(test.correct, test.labels, members, weights["test"])
+
+
+def of_group(group: str, answers: Splits, weights: SplitWeights) -> np.ndarray:
+    ood = answers["ood"]
+    own = ood.groups == group
+    drawn = weights["ood"]
+    return accuracy(ood.correct[:, own], Weights(drawn.trials, drawn.images[:, own]))
+
+
+def worst(answers: Splits, weights: SplitWeights) -> np.ndarray:
+    ood = answers["ood"]
+    return worst_accuracy(ood.correct, ood.groups, weights["ood"])
+
+
+def measure_gain(
+    arm: Splits, base: Splits, shots: dict[str, np.ndarray], weights: SplitWeights
+) -> dict[str, Any]:
+    """What an arm adds to the baseline, in points, paired by trial and image.
+
+    One entry of `gain` in metrics/evaluate.json.
+    """
     ones = {split: whole(*part.predicted.shape) for split, part in base.items()}
-
-    def top1(answers: Splits, use: dict[str, Weights]) -> np.ndarray:
-        return accuracy(answers["test"].correct, use["test"])
-
-    def worst(answers: Splits, use: dict[str, Weights]) -> np.ndarray:
-        return worst_accuracy(answers["ood"].correct, answers["ood"].groups, use["ood"])
-
-    statistics = {"top1": top1}
+    parts = part_statistics(base, shots)
+    statistics = {"top1": top1} | {name: parts[name] for name in shots if name in parts}
     if "ood" in base:
         statistics["waterbird_worst"] = worst
 
@@ -175,3 +218,16 @@ def measure_gain(arm: Splits, base: Splits, weights: dict[str, Weights]) -> dict
         result[f"{name}_ci"] = [percent(end) for end in ends]
 
     return result
+
+
+def measure_parts(
+    answers: Splits, shots: dict[str, np.ndarray], weights: SplitWeights
+) -> pd.DataFrame:
+    """Part, accuracy, and the low and high end of its interval, by part of the test data."""
+    ones = {split: whole(*part.predicted.shape) for split, part in answers.items()}
+    rows = []
+    for name, statistic in part_statistics(answers, shots).items():
+        ends = interval(statistic(answers, weights))
+        rows.append([name, *map(percent, (statistic(answers, ones)[0], *ends))])
+
+    return pd.DataFrame(rows, columns=["part", "accuracy", "low", "high"])

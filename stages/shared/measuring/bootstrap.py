@@ -50,6 +50,28 @@ def accuracy(correct: np.ndarray, weights: Weights) -> np.ndarray:
     return hits / (weights.trials.sum(1) * weights.images.sum(1))
 
 
+def class_accuracy(
+    correct: np.ndarray, labels: np.ndarray, members: np.ndarray, weights: Weights
+) -> np.ndarray:
+    """The mean of the member classes' accuracies in each resample.
+
+    Classes of which a resample holds no image are left out of its mean; where it holds none of any,
+    the mean is NaN.
+    """
+    hits = (weights.trials @ correct) * weights.images
+    trials = weights.trials.sum(1)
+    total = np.zeros(len(trials))
+    held = np.zeros(len(trials))
+
+    for label in members:
+        own = labels == label
+        images = weights.images[:, own].sum(1)
+        total += hits[:, own].sum(1) / (trials * np.maximum(images, 1))
+        held += images > 0
+
+    return np.where(held > 0, total / np.maximum(held, 1), np.nan)
+
+
 def worst_accuracy(correct: np.ndarray, groups: np.ndarray, weights: Weights) -> np.ndarray:
     """The worst group's accuracy in each resample; each has its own worst group."""
     by_group = []
@@ -62,6 +84,6 @@ def worst_accuracy(correct: np.ndarray, groups: np.ndarray, weights: Weights) ->
 
 
 def interval(values: np.ndarray) -> tuple[float, float]:
-    """The ends of the interval that holds 95 % of the values."""
-    low, high = np.percentile(values, INTERVAL)
+    """The ends of the interval that holds 95 % of the values, of which NaN is none."""
+    low, high = np.nanpercentile(values, INTERVAL)
     return float(low), float(high)

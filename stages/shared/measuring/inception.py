@@ -6,9 +6,9 @@ The network is torch-fidelity's port of the original.
 import numpy as np
 import torch
 from PIL import Image
-from tqdm import tqdm
 
 from stages.shared.errors import BadInput
+from stages.shared.running.progress import Progress
 from stages.shared.running.runtime import BATCH, device
 from stages.shared.tables import Table
 
@@ -50,7 +50,7 @@ def inception_features(table: Table, network: torch.nn.Module, size: tuple[int, 
     """The table's images, resized to `size` (width, height), as float32 (n, 2048)."""
     parts = [np.empty((0, int(LAYER)), np.float32)]
 
-    for first in tqdm(range(0, len(table), BATCH), desc="Inception", disable=len(table) < 100):
+    for first in Progress(range(0, len(table), BATCH), desc="Inception", disable=len(table) < 100):
         images = [table.image(row) for row in range(first, min(first + BATCH, len(table)))]
         resized = [np.asarray(image.resize(size, Image.Resampling.LANCZOS)) for image in images]
         pixels = torch.from_numpy(np.stack(resized)).permute(0, 3, 1, 2)

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 import torch
 from safetensors import SafetensorError
 from torch import Tensor
-from tqdm import tqdm
 from transformers import CLIPModel, CLIPProcessor
 
 from stages.shared.pretrained.files import CLIP, find_folder, unloadable
 from stages.shared.pretrained.reference import Pretrained
 from stages.shared.running.ahead import ahead
 from stages.shared.running.processes import gather, share
+from stages.shared.running.progress import Progress
 from stages.shared.running.runtime import (
     BATCH,
     device,
@@ -60,7 +60,7 @@ def image_features(table: Table, model: CLIPModel, processor: CLIPProcessor) -> 
         loaded = ahead(pool, read, firsts, count=2 * own_cores())
         waiting: list[tuple[int, Tensor]] = []
 
-        for first, pixels in tqdm(loaded, "CLIP", len(firsts), disable=len(table) < 1000):
+        for first, pixels in Progress(loaded, "CLIP", len(firsts), disable=len(table) < 1000):
             values = to_device(pixels, device()).to(model.dtype)
             pooled = model.vision_model(pixel_values=values).pooler_output
             waiting.append((first, model.visual_projection(pooled).float()))

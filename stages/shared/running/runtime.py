@@ -9,18 +9,23 @@ All are environment variables with automatic defaults:
     DIFFMIX_CHECKPOINT     seconds between checkpoints     60
     DIFFMIX_DETERMINISTIC  0, 1                            1
     DIFFMIX_COMPILE        0, 1                            1 for long work on a GPU, else 0
+    DIFFMIX_SAVE_MEMORY    0, 1                            1 on a GPU of less than SMALL GiB, else 0
     DIFFMIX_STORE          GiB of finished images          4 on a CPU, else 0; see running/store.py
     DIFFMIX_LAUNCHER       what starts several processes   none; see running/processes.py
+    DIFFMIX_TRACK          tensorboard, wandb, dvclive, …  none; see running/tracking.py
+    DIFFMIX_SAMPLES        steps of fine-tuning a picture  0, no pictures; see diffusion/watching.py
 
 The default precision of synthesis and CLIP is fp16 on a GPU and fp32 on a CPU. Whatever is trained
 has bf16 on a GPU that has it, else fp32, also where DIFFMIX_PRECISION says fp16. Determinism of 0
 lets a GPU take kernels whose last bits differ from run to run.
 
-Device, precision, determinism and compilation move a result's last bits. So does the number of
-processes where they share a batch, since numbers are added in another order: in fine-tuning, and in
-training a classifier where there are more processes than trials. The rest do not, nor does the
-number of cores: every process has the same threads, and how many images a forward pass holds is a
-parameter or `BATCH`.
+Saving memory takes time: activations are computed anew for the gradients.
+
+Device, precision, determinism, compilation and saved memory move a result's last bits. So does the
+number of processes where they share a batch, since numbers are added in another order: in
+fine-tuning, and in training a classifier where there are more processes than trials. The rest do
+not, nor does the number of cores: every process has the same threads, and how many images a forward
+pass holds is a parameter or `BATCH`.
 """
 
 import ctypes
@@ -42,6 +47,7 @@ BATCH = 32
 # forward passes of the UNet from which on compiling it, which takes a minute or two, is worth it:
 # at 20 a second or less on a GPU, ten minutes' work
 LONG = 10_000
+SMALL = 12  # GiB of a GPU's memory: with less, Stable Diffusion's fine-tuning needs to save it
 # of a process, on a CPU; another number would split sums otherwise: more cores take more processes
 # (see running/forks.py), which for small networks is faster, too
 THREADS = 1
@@ -130,10 +136,24 @@ def checkpoint_seconds() -> int:
     return _count("DIFFMIX_CHECKPOINT", 60)
 
 
+def sample_steps() -> int:
+    """How many steps of fine-tuning lie between two pictures of what it has learned; 0 for none."""
+    return _count("DIFFMIX_SAMPLES", 0)
+
+
 def compiles(passes: int) -> bool:
     """Whether the UNet is compiled for so many forward passes: on a GPU, where they are many."""
     automatic = device().type == "cuda" and passes >= LONG
     return _count("DIFFMIX_COMPILE", int(automatic)) > 0
+
+
+def saves_memory() -> bool:
+    """Whether memory is saved at the cost of time."""
+    total = float("inf")
+    if device().type == "cuda":
+        total = torch.cuda.get_device_properties(device()).total_memory / 2**30
+
+    return _count("DIFFMIX_SAVE_MEMORY", int(total < SMALL)) > 0
 
 
 def store_bytes() -> int:
@@ -180,12 +200,14 @@ def is_deterministic() -> bool:
 
 
 def hardware() -> str:
-    """What moves a result's last bits, beside number types: the kind of processor, determinism."""
+    """What moves a result's last bits, beside number types: the processor, and how it is used."""
     kind = torch.backends.cpu.get_cpu_capability()
     if device().type == "cuda":
         kind = torch.cuda.get_device_name(device())
 
-    return f"{device().type} {kind}{'' if is_deterministic() else ' free'}"
+    ways = "" if is_deterministic() else " free"
+    ways += " saving" if saves_memory() else ""
+    return f"{device().type} {kind}{ways}"
 
 
 def seed_everything(seed: int) -> None:

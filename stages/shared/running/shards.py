@@ -154,10 +154,12 @@ class Shards:
         (self.work / "result").mkdir(exist_ok=True)
 
         unfinished = self.work / f"{name}.new"
-        extents = write_shard(unfinished, ((path.name, path.read_bytes()) for path in paths))
+        images = ((path.name, path.read_bytes()) for path in paths)
+        part = self.rows.iloc[self._numbers(shard)]
+        extents = write_shard(unfinished, images, part["label"])
         unfinished.replace(self.work / "result" / name)
 
-        write_csv(unfinished, locate_rows(self.rows.iloc[self._numbers(shard)], name, extents))
+        write_csv(unfinished, locate_rows(part, name, extents))
         unfinished.replace(self.work / f"{name}.csv")
 
         if self.store.is_on():

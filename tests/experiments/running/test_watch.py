@@ -144,6 +144,15 @@ def test_a_failed_one_shows_its_log_and_the_others_go_on(fake, workspace, capsys
     assert "table-row-aaaaaaaa failed; the end of its log:\nit broke" in capsys.readouterr().out
 
 
+def test_what_failed_in_an_earlier_call_is_run_again(fake, session):
+    fake.fail("it broke")
+    fake.turns = [fake.begin, fake.succeed]
+
+    watch.run(session, jobs=1, sleep=fake.sleep)
+
+    assert session.ended == {ONE.fingerprint: Outcome(failed=False, seconds=POLL)}
+
+
 def test_success_without_a_result_has_failed(fake, session, capsys):
     fake.succeed()
     fake.refs.clear()
@@ -277,9 +286,11 @@ def test_nor_where_one_is_queued_again(fake, session):
 
 @pytest.mark.parametrize(("word", "alive"), [("exec-run", True), ("serve", False)])
 def test_only_a_process_of_dvcs_is_an_experiments(word, alive):
-    command = [sys.executable, "-c", "input()", word]
+    command = [sys.executable, "-c", "print('here', flush=True); input()", word]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
 
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+    with subprocess.Popen(command, **pipes) as process:
+        process.stdout.readline()  # before that the system may not know its words yet
         assert queue.is_process(process.pid) is alive
 
 

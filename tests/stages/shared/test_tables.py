@@ -31,12 +31,42 @@ def test_tarfile_finds_the_same_bytes_as_offset_and_size(tmp_path):
 
     for shard in shards:
         with tarfile.open(tmp_path / shard) as tar:
-            assert tar.getnames() == sorted(tar.getnames())
+            keys = [name.split(".")[0] for name in tar.getnames()]
+            assert keys == sorted(keys)
             tar.extractall(tmp_path / "out", filter="data")
-    extracted = [path.read_bytes() for path in sorted((tmp_path / "out").iterdir())]
+    extracted = [path.read_bytes() for path in sorted((tmp_path / "out").glob("*.png"))]
+    labels = [path.read_text() for path in sorted((tmp_path / "out").glob("*.cls"))]
 
     assert extracted == [picture(row) for row in range(1002)]
     assert extracted == [table.read(row) for row in range(1002)]
+    assert labels == [str(row) for row in range(1002)]
+
+
+@pytest.fixture
+def shards(tmp_path) -> list[str]:
+    some_table(tmp_path, 1002)
+    return [str(path) for path in sorted(tmp_path.glob("shard-*.tar"))]
+
+
+def test_webdataset_yields_images_with_their_labels(shards):
+    webdataset = pytest.importorskip("webdataset")
+
+    rows = webdataset.WebDataset(shards, shardshuffle=False).decode("pil").to_tuple("png", "cls")
+
+    found = [(np.asarray(image)[0, 0, 0].item(), label) for image, label in rows]
+    assert found == [(row % 256, row) for row in range(1002)]
+
+
+def test_hugging_face_loads_images_with_their_labels(shards, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_DATASETS_OFFLINE", "1")
+    datasets = pytest.importorskip("datasets")
+
+    rows = datasets.load_dataset(
+        "webdataset", data_files={"train": shards}, split="train", cache_dir=tmp_path / "cache"
+    )
+
+    assert rows["cls"][:] == list(range(1002))
+    assert [np.asarray(rows[row]["png"])[0, 0, 0] for row in (0, 2, 1001)] == [0, 2, 1001 % 256]
 
 
 def test_an_image_is_decoded(tmp_path):
@@ -61,7 +91,9 @@ def test_a_file_in_the_tar_is_called_by_what_it_is(tmp_path):
     write_table(tmp_path, contents, pd.DataFrame({"label": [0, 0, 0]}))
 
     with tarfile.open(tmp_path / "shard-00000.tar") as tar:
-        assert tar.getnames() == ["00000000.jpg", "00000001.webp", "00000002.png"]
+        names = ["00000000.jpg", "00000001.webp", "00000002.png"]
+        assert tar.getnames()[::2] == names
+        assert tar.getnames()[1::2] == [f"{Path(name).stem}.cls" for name in names]
 
 
 def test_own_columns_follow_the_five(tmp_path):

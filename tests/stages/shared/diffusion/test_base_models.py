@@ -6,6 +6,7 @@ Both agree with diffusers' own pipelines, learn, and load again.
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import httpx2
 import numpy as np
@@ -34,7 +35,13 @@ from stages.shared.diffusion.translation import (
 )
 from stages.shared.pretrained.files import missing, pipeline_files
 from stages.shared.pretrained.reference import Pretrained
-from stages.shared.running.runtime import device, seed_everything, training_precision
+from stages.shared.running.runtime import (
+    device,
+    hardware,
+    saves_memory,
+    seed_everything,
+    training_precision,
+)
 from stages.shared.schemas.finetune import Finetune
 from tests.support.sampling import PLAIN
 from tests.support.tiny_models import save_tiny
@@ -199,6 +206,38 @@ def test_fine_tuning_never_runs_in_fp16(monkeypatch, where, native, named):
 
     in_bf16 = named == "bf16" or (named in (None, "fp16") and where == "cuda" and native)
     assert training_precision() == (torch.bfloat16 if in_bf16 else torch.float32)
+
+
+@pytest.mark.parametrize(
+    ("gigabytes", "asked", "saves"),
+    [(8, None, True), (24, None, False), (24, "1", True), (8, "0", False), (None, None, False)],
+)
+def test_small_gpus_save_memory_and_who_asks_for_it(gigabytes, asked, saves, monkeypatch):
+    """None: no GPU."""
+    total = SimpleNamespace(total_memory=(gigabytes or 0) << 30)
+    monkeypatch.setattr("torch.cuda.get_device_properties", lambda number: total)
+    where = torch.device("cuda" if gigabytes else "cpu")
+    monkeypatch.setattr("stages.shared.running.runtime.device", lambda: where)
+    monkeypatch.delenv("DIFFMIX_SAVE_MEMORY", raising=False)
+    if asked:
+        monkeypatch.setenv("DIFFMIX_SAVE_MEMORY", asked)
+
+    assert saves_memory() is saves
+
+
+def test_saved_memory_is_part_of_what_moves_last_bits(monkeypatch):
+    plain = hardware()
+    monkeypatch.setenv("DIFFMIX_SAVE_MEMORY", "1")
+    assert hardware() == f"{plain} saving"
+
+
+def test_stable_diffusion_saves_memory_where_asked_to(homes, monkeypatch):
+    monkeypatch.setenv("DIFFMIX_SAVE_MEMORY", "1")
+    pipeline = load_base(base(homes["sd"]), torch.float16)
+
+    assert pipeline.unet.is_gradient_checkpointing
+    assert pipeline.vae.use_slicing
+    assert pipeline.vae.dtype == torch.float16  # SDXL's alone overflows
 
 
 def test_sdxl_saves_memory_and_learns_the_same(homes, table, classes, tmp_path, monkeypatch):

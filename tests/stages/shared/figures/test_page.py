@@ -4,17 +4,13 @@ import pytest
 
 from stages.shared.figures.page import Axis, Gain, list_gains, number, signed, span_axis
 
-ARMS = {
-    "baseline": {"top1": 80.0, "few": 50.0},
-    "diffmix": {"top1": 84.0, "few": 65.0},
-}
-
 
 def test_gains_by_measure_those_without_images_left_out():
-    gains = list_gains(ARMS, {"diffmix": {"top1": 4.0, "top1_ci": [1.0, 7.0]}})
-    assert gains == {
+    change = {"top1": 4.0, "top1_ci": [1.0, 7.0], "few": 15.0, "few_ci": [9.0, 20.0]}
+
+    assert list_gains({"diffmix": change}) == {
         "top-1": [Gain("diffmix", 4.0, [1.0, 7.0])],
-        "few-shot classes": [Gain("diffmix", 15.0, None)],
+        "few-shot classes": [Gain("diffmix", 15.0, [9.0, 20.0])],
     }
 
 

@@ -21,7 +21,11 @@ ARMS: dict[str, Any] = {
     "baseline": {"top1": 89.63, "few": 78.07, "waterbird": {"worst": 44.17}},
     "diffmix": {"top1": 95.28, "few": 89.78, "waterbird": {"worst": 73.0}},
 }
-GAIN = {"diffmix": {"top1_ci": [3.6, 7.5], "waterbird_worst_ci": [17.3, 39.4]}}
+GAIN = {
+    "diffmix": {
+        "top1_ci": [3.6, 7.5], "few_ci": [7.7, 15.5], "waterbird_worst_ci": [17.3, 39.4],
+    }
+}  # fmt: skip
 CLASSES: list[dict[str, Any]] = [
     {"class": "Mallow", "train_images": 20, "baseline": 98.0, "diffmix": 99.0},
     {"class": "Quill", "train_images": 3, "baseline": 72.8, "diffmix": 53.9},
@@ -57,8 +61,8 @@ def test_the_verb_is_the_intervals(interval, words):
 
 def test_few_shot_classes_and_the_worst_group_are_told():
     assert tell_places(judge().places) == (
-        "Few-shot classes 78.1 → 89.8, the worst Waterbird group 44.2 → 73.0 "
-        "(+28.8, +17.3 to +39.4)."
+        "Few-shot classes 78.1 → 89.8 (+11.7, +7.7 to +15.5), "
+        "the worst Waterbird group 44.2 → 73.0 (+28.8, +17.3 to +39.4)."
     )
 
 

@@ -12,6 +12,7 @@ from stages.shared.measuring.accuracy import (
     draw_weights,
     measure_arm,
     measure_gain,
+    measure_parts,
     paired,
     read_answers,
     shot_groups,
@@ -62,7 +63,7 @@ def test_shot_groups_are_means_over_classes_not_images():
 
 
 def gain(arm: dict[str, Answers], base: dict[str, Answers]) -> dict:
-    return measure_gain(arm, base, draw_weights(base, 200))
+    return measure_gain(arm, base, shot_groups(COUNTS, many=10, few=5), draw_weights(base, 200))
 
 
 def test_identical_arms_gain_exactly_nothing():
@@ -71,6 +72,12 @@ def test_identical_arms_gain_exactly_nothing():
     assert gain(twin, twin) == {
         "top1": 0.0,
         "top1_ci": [0.0, 0.0],
+        "many": 0.0,
+        "many_ci": [0.0, 0.0],
+        "medium": 0.0,
+        "medium_ci": [0.0, 0.0],
+        "few": 0.0,
+        "few_ci": [0.0, 0.0],
         "waterbird_worst": 0.0,
         "waterbird_worst_ci": [0.0, 0.0],
     }
@@ -82,6 +89,12 @@ def test_from_all_wrong_to_all_right_is_a_hundred_points_in_every_resample():
     assert gain(right, wrong) == {
         "top1": 100.0,
         "top1_ci": [100.0, 100.0],
+        "many": 100.0,
+        "many_ci": [100.0, 100.0],
+        "medium": 100.0,
+        "medium_ci": [100.0, 100.0],
+        "few": 100.0,
+        "few_ci": [100.0, 100.0],
         "waterbird_worst": 100.0,
         "waterbird_worst_ci": [100.0, 100.0],
     }
@@ -103,6 +116,34 @@ def test_gains_are_paired_by_image():
     assert result["top1"] == 0.25
     assert result["top1_ci"][0] == 0
     assert result["top1_ci"][1] <= 1
+
+
+def test_gains_of_shot_groups_are_differences_of_what_an_arm_has():
+    """Classes 0, 1 and 2 are many, medium and few, with 2, 1 and 1 images."""
+    better = flip(TEST, True)
+
+    found = gain({"test": better}, {"test": TEST})
+
+    shots = shot_groups(COUNTS, many=10, few=5)
+    before, after = (measure_arm({"test": answers}, shots) for answers in (TEST, better))
+    for name in ("many", "medium", "few"):
+        assert found[name] == after[name] - before[name]
+        low, high = found[f"{name}_ci"]
+        assert low <= found[name] <= high
+
+
+def test_the_parts_accuracies_are_those_of_the_arm_each_in_its_interval():
+    splits = {"test": TEST, "ood": OOD}
+    shots = shot_groups(COUNTS, many=10, few=5)
+
+    parts = measure_parts(splits, shots, draw_weights(splits, 200))
+
+    arm = measure_arm(splits, shots)
+    expected = {"test": arm["top1"]} | {name: arm[name] for name in shots}
+    expected |= arm["waterbird"]["groups"]
+    assert dict(zip(parts["part"], parts["accuracy"], strict=True)) == expected
+    assert (parts["low"] <= parts["accuracy"]).all()
+    assert (parts["accuracy"] <= parts["high"]).all()
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import pytest
 from stages.shared.measuring.bootstrap import (
     Weights,
     accuracy,
+    class_accuracy,
     interval,
     resample,
     whole,
@@ -31,6 +32,18 @@ def test_each_resample_finds_its_own_worst_group():
     # The worst is b in the first resample, a in the second.
     assert worst_accuracy(CORRECT, groups, weights).tolist() == [0.0, 0.0]
     assert worst_accuracy(CORRECT, groups, whole(2, 4)).tolist() == [0.25]
+
+
+def test_classes_count_alike_and_only_where_a_resample_holds_them():
+    labels = np.array([0, 0, 1, 2])
+    every, first, none = [1.0, 1, 1, 1], [2.0, 0, 0, 2], [0.0, 0, 0, 4]
+    weights = Weights(np.ones((3, 2)), np.array([every, first, none]))
+
+    means = class_accuracy(CORRECT, labels, np.array([0, 1]), weights)
+
+    assert means[:2].tolist() == [(0.75 + 0.5) / 2, 1.0]
+    assert np.isnan(means[2])
+    assert interval(means) == pytest.approx((0.634375, 0.990625))  # of the two that are known
 
 
 def test_resamples_keep_the_number_of_trials_and_of_each_groups_images():
