@@ -15,7 +15,10 @@ from tests.support.small_project import copy_project, dvc, ran, run
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory) -> Path:
-    folder = copy_project(tmp_path_factory.mktemp("project"), {})
+    # enough training for gamma to move an accuracy
+    folder = copy_project(
+        tmp_path_factory.mktemp("project"), {"train.epochs": 12, "train.batch": 8}
+    )
     dvc(folder, "repro")
     run(folder, "git", "add", "-A")
     run(folder, "git", "commit", "-qm", "results")
