@@ -66,38 +66,23 @@ def gain(arm: dict[str, Answers], base: dict[str, Answers]) -> dict:
     return measure_gain(arm, base, shot_groups(COUNTS, many=10, few=5), draw_weights(base, 200))
 
 
+def gains_of(points: float) -> dict:
+    """A gain of so many points in every measure, and in every resample."""
+    names = ("top1", "many", "medium", "few", "waterbird_worst")
+    ends = {f"{name}_ci": [points, points] for name in names}
+    return dict.fromkeys(names, points) | ends
+
+
 def test_identical_arms_gain_exactly_nothing():
     twin = {"test": TEST, "ood": OOD}
 
-    assert gain(twin, twin) == {
-        "top1": 0.0,
-        "top1_ci": [0.0, 0.0],
-        "many": 0.0,
-        "many_ci": [0.0, 0.0],
-        "medium": 0.0,
-        "medium_ci": [0.0, 0.0],
-        "few": 0.0,
-        "few_ci": [0.0, 0.0],
-        "waterbird_worst": 0.0,
-        "waterbird_worst_ci": [0.0, 0.0],
-    }
+    assert gain(twin, twin) == gains_of(0.0)
 
 
 def test_from_all_wrong_to_all_right_is_a_hundred_points_in_every_resample():
     wrong, right = ({"test": flip(TEST, ideal), "ood": flip(OOD, ideal)} for ideal in (False, True))
 
-    assert gain(right, wrong) == {
-        "top1": 100.0,
-        "top1_ci": [100.0, 100.0],
-        "many": 100.0,
-        "many_ci": [100.0, 100.0],
-        "medium": 100.0,
-        "medium_ci": [100.0, 100.0],
-        "few": 100.0,
-        "few_ci": [100.0, 100.0],
-        "waterbird_worst": 100.0,
-        "waterbird_worst_ci": [100.0, 100.0],
-    }
+    assert gain(right, wrong) == gains_of(100.0)
 
 
 def test_gains_are_paired_by_image():
