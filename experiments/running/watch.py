@@ -15,7 +15,8 @@ from experiments.running.queue import Entry, Experiment
 from experiments.running.workspace import Workspace
 from stages.shared.running.progress import Progress
 
-POLL = 5.0  # seconds between two looks
+POLL = 5.0  # seconds between two looks, at least
+SPARING = 30  # and so many times what a look takes, which is taken from the experiments
 STALLED = 30.0  # seconds without a process before the queue is put right
 BUSY = "is at work; wait for it"  # what stages/shared/running/work.py tells the second of two runs
 
@@ -56,6 +57,7 @@ class Watch:
         self._begun: dict[str, float | None] = {}  # None: unknown
         self._dead: dict[str, float] = {}  # when it was first seen running without a process
         self._moved = math.inf  # no worker was started yet
+        self._idle = 0  # looks in a row that saw nothing at work
 
     def submit(self, jobs: int = 0) -> None:
         """Queue what is not finished, and neither waits nor runs.
@@ -108,8 +110,10 @@ class Watch:
             else:
                 self._fail(fingerprint, entries[fingerprint], now)
 
+        self._idle += 1
         if working or over:
             self._moved = now
+            self._idle = 0
         return [self.waiting[key].name for key in working if key in self.waiting]
 
     def _end(self, fingerprint: str, failed: bool, now: float) -> None:
@@ -131,7 +135,9 @@ class Watch:
         self._end(fingerprint, failed=True, now=now)
 
     def is_stalled(self) -> bool:
-        return bool(self.waiting) and self.clock() - self._moved > STALLED
+        """Whether nothing has been at work for a while; one look may fall between two of them."""
+        still = self.clock() - self._moved > STALLED
+        return bool(self.waiting) and still and self._idle > 1
 
     def recover(self, jobs: int) -> None:
         """Queue anew what a dead worker left as running, or what somebody took out; start a worker.
@@ -176,9 +182,14 @@ def run(
 
     total = len(watch.waiting) + len(watch.ended)
     with Progress(total=total, desc="run", unit="experiment", smoothing=0) as bar:
+        pause = POLL
         while watch.waiting:
-            sleep(POLL)
+            sleep(pause)
+
+            began = watch.clock()
             bar.set_postfix_str(", ".join(watch.look()))
+            pause = max(POLL, SPARING * (watch.clock() - began))
+
             if len(watch.ended) > bar.n:
                 keep()
             bar.update(len(watch.ended) - bar.n)

@@ -9,7 +9,7 @@ import pytest
 
 from experiments.running import queue, watch
 from experiments.running.queue import Entry, Experiment
-from experiments.running.watch import BUSY, POLL, STALLED, Outcome, Watch
+from experiments.running.watch import BUSY, POLL, SPARING, STALLED, Outcome, Watch
 from experiments.running.workspace import Workspace
 from stages.shared.errors import BadInput
 from stages.shared.running.work import work_folder
@@ -238,6 +238,43 @@ def test_a_submission_that_takes_long_is_no_stall(workspace):
     watch.run(session, jobs=1, sleep=slow.sleep)
 
     assert slow.events == ["enqueue aaaaaaaa", "start 1"]
+
+
+def test_slow_looks_are_rarer(workspace):
+    """A look is paid by the experiments, which have the same cores."""
+
+    class SlowQueue(FakeQueue):
+        def __init__(self):
+            super().__init__()
+            self.pauses: list[float] = []
+
+        def entries(self) -> dict[str, Entry]:
+            self.now += 2
+            return super().entries()
+
+        def sleep(self, seconds: float) -> None:
+            self.pauses.append(seconds)
+            super().sleep(seconds)
+
+    slow = SlowQueue()
+    slow.turns = [slow.begin, lambda: None, slow.succeed]
+    watch.run(Watch([ONE], workspace, slow, slow.clock), jobs=1, sleep=slow.sleep)
+
+    assert slow.pauses == [POLL, 2 * SPARING, 2 * SPARING]
+
+
+def test_one_idle_look_between_two_experiments_is_no_stall(fake, workspace):
+    session = Watch([ONE, TWO], workspace, fake, fake.clock)
+    session.submit()
+    session.start(jobs=1)
+    fake.now = 2 * STALLED
+    session.look()
+
+    assert not session.is_stalled()
+
+    session.look()
+
+    assert session.is_stalled()
 
 
 def test_work_in_progress_is_not_stalled(fake, session):
