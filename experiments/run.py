@@ -11,6 +11,7 @@ REPLICATES, runs of each row (default: as many as the table's file says).
 
 import argparse
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -39,7 +40,7 @@ def run_table(name: str, patterns: list[str], preset: str, dry: bool) -> int:
     table = read_table(name)
     tree = read_preset(preset)
     count = count_replicates(table.replicates)
-    path = folder(preset) / f"{name}.json"
+    path = results_path(name, preset, count, table.replicates)
 
     series = Series(cases(name, tree, patterns), count, preset)
     status = series.run(dry)
@@ -62,7 +63,7 @@ def run_claims(preset: str, dry: bool) -> int:
     claims = read_claims()
     rows = find_cases(claims, read_preset(preset))
     count = count_replicates(claims.replicates, least=3)
-    path = claims_path(preset, count, claims.replicates)
+    path = results_path("claims", preset, count, claims.replicates)
 
     series = Series(list(rows.values()), count, preset)
     status = series.run(dry)
@@ -81,10 +82,11 @@ def run_claims(preset: str, dry: bool) -> int:
     return status
 
 
-def claims_path(preset: str, count: int, asked: int) -> Path:
-    """Where the verdicts go; those of other numbers of replicates have a file of their own."""
-    name = "claims.json" if count == asked else f"claims-of-{count}.json"
-    return (METRICS if preset == DEFAULT_PRESET else folder(preset)) / name
+def results_path(name: str, preset: str, count: int, asked: int) -> Path:
+    """Where results go; those of other numbers of replicates have a file of their own."""
+    file = f"{name}.json" if count == asked else f"{name}-of-{count}.json"
+    beside = name == "claims" and preset == DEFAULT_PRESET  # the page that all others lead to
+    return (METRICS if beside else folder(preset)) / file
 
 
 def run_throughput(preset: str, dry: bool) -> int:
@@ -112,6 +114,7 @@ def main() -> None:
     )
     parser.add_argument("--dry", action="store_true", help="say what would be run, and run nothing")
     given = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's end, as Ctrl-C
 
     preset = os.environ.get("PRESET", DEFAULT_PRESET)
     if given.name in WHOLE and given.rows:

@@ -39,7 +39,8 @@ def draw_claims(content: Tree, path: Path) -> None:
         axes.set_ylim(len(lines) - 0.5, -0.5)
         axes.tick_params(axis="y", length=0)
         axes.set_xlabel(
-            f"difference in points, with 95 % intervals; ±{content['margin']:g} is grey"
+            f"difference in points, with 95 % intervals over {content['replicates']} replicates; "
+            f"±{content['margin']:g} is grey.\nAt the right the claims' verdicts, by Holm's rule."
         )
         axes.legend(
             handles=[handle(axes, verdict) for verdict in MARKS],

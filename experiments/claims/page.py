@@ -11,6 +11,7 @@ from experiments.tables.recipes import Tree
 from experiments.tables.replicates import TRIALS
 from stages.shared.files import write_json
 
+TESTED = ("holds", "fails", "equivalent")  # the verdicts that have a p
 FLIP_LEVEL = 0.05
 FEWEST_FLIPPED = 6  # replicates: of fewer no p by flips can be so small
 LEGEND = """
@@ -54,10 +55,11 @@ def render(content: Tree, preset: str, stem: str, cost: Spent) -> str:
 
 def list_claims(content: Tree) -> list[list[str]]:
     """A line for each claim: its words, what is tested, its verdict."""
-    lines = [["", "claim", "the paper's words", "p", "verdict"], ["---"] * 5]
+    head = ["", "claim", "the paper's words", *(f"p: {each}" for each in TESTED), "verdict"]
+    lines = [head, ["---"] * len(head)]
     for key, claim in content["claims"].items():
         words = f"{claim['paper']} ({claim['source']})" if claim["paper"] else claim["source"]
-        lines.append([key, claim["text"], words, tell_p(claim), tell_claim(claim)])
+        lines.append([key, claim["text"], words, *tell_p(claim), tell_claim(claim)])
     return lines
 
 
@@ -70,12 +72,10 @@ def tell_claim(claim: Tree) -> str:
     return text
 
 
-def tell_p(claim: Tree) -> str:
-    """The p of the verdict; of an undecided claim the smallest of all verdicts'."""
-    p = claim.get("p")
-    if p is None:
-        return ""
-    return f"{p.get(claim['verdict'], min(p.values())):.2g}"
+def tell_p(claim: Tree) -> list[str]:
+    """The p of each verdict that the claim could have; empty where a replicate is lacking."""
+    p = claim.get("p") or {}
+    return [f"{p[each]:.2g}" if each in p else "" for each in TESTED]
 
 
 def list_parts(content: Tree) -> list[list[str]]:
@@ -122,17 +122,24 @@ def explain_verdicts(content: Tree) -> str:
 
 
 def compare_with_flips(content: Tree) -> str:
-    """How many comparisons stand without Student's assumption; nothing where none is decided."""
-    parts = [part for claim in content["claims"].values() for part in claim["parts"]]
-    decided = [part for part in parts if part["verdict"] in ("holds", "fails")]
+    """Which comparisons stand without Student's assumption; nothing where none is decided."""
+    decided = [
+        (f"{key}'s {compared(part)}, {measured(part)}", part)
+        for key, claim in content["claims"].items()
+        for part in claim["parts"]
+        if part["verdict"] in ("holds", "fails")
+    ]
     if not decided or content["replicates"] < FEWEST_FLIPPED:
         return ""
 
-    stand = sum(part["p_sign_flip"] <= FLIP_LEVEL for part in decided)
+    fallen = [name for name, part in decided if part["p_sign_flip"] > FLIP_LEVEL]
+    aside = f" (not for {'; '.join(fallen)})" if fallen else ""
     text = f"""
         Student's t takes normal deviations for granted. A test that does not, by all flips of the
-        replicates' signs, has a p of at most {FLIP_LEVEL:g} for {stand} of the {len(decided)}
-        comparisons that hold or fail.
+        replicates' signs, has a p of at most {FLIP_LEVEL:g} for {len(decided) - len(fallen)} of the
+        {len(decided)} comparisons that hold or fail{aside}. In {content["replicates"]} replicates
+        its p cannot be below {2 / 2 ** content["replicates"]:.2g}, which is too much for the first
+        steps of Holm's procedure: a claim that holds takes Student's word for it.
     """
     return " ".join(text.split())
 

@@ -17,7 +17,7 @@ from torchvision.models import ResNet50_Weights, ViT_B_16_Weights
 
 from experiments.estimating.counts import list_published
 from experiments.markdown import markdown_table
-from experiments.tables.recipes import Tree, cases, read_preset, read_recipe
+from experiments.tables.recipes import Tree, cases, read_preset, read_recipe, read_table
 from stages import download, plan, subsample
 from stages.shared.diffusion.sampling import reverse_steps
 from stages.shared.methods import METHODS, Method
@@ -146,7 +146,8 @@ def work_of(recipe: str, presets: tuple[str, ...]) -> list[Part]:
 def row(name: str, recipe: str, presets: tuple[str, ...]) -> tuple[str, ...]:
     work = pd.DataFrame(work_of(recipe, presets))
     others = ", and the other four" if len(presets) > 1 else ""
-    command = f"`PRESET={presets[0]} make {recipe}`{others}"
+    once = "REPLICATES=1 " if read_table(recipe).replicates > 1 else ""  # as the paper
+    command = f"`{once}PRESET={presets[0]} make {recipe}`{others}"
 
     kinds = work["kind"].value_counts()
     counts = [kinds["experiment"], kinds["fine-tuning"], work["images"].sum()]

@@ -41,8 +41,8 @@ class Ledger:
         """
         new = [key for key in wanted if key in refs and key not in self]
         entered = [read_experiment(refs[key], wanted[key]) for key in new]
-        stems = {stem(entry) for entry in entered}
-        kept = [entry for entry in self.entries.values() if stem(entry) not in stems]
+        stems = {stem(entry["name"]) for entry in entered}
+        kept = [entry for entry in self.entries.values() if stem(entry["name"]) not in stems]
 
         self.entries = {entry["fingerprint"]: entry for entry in [*kept, *entered]}
 
@@ -62,9 +62,9 @@ class Ledger:
 
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with locked(self.path.parent):
-            own = {stem(entry) for entry in self.entries.values()}
+            own = {stem(entry["name"]) for entry in self.entries.values()}
             for fingerprint, entry in read_entries(self.path).items():
-                if stem(entry) not in own:
+                if stem(entry["name"]) not in own:
                     self.entries[fingerprint] = entry
 
             entries = sorted(self.entries.values(), key=lambda entry: entry["name"])
@@ -104,9 +104,9 @@ def locked(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def stem(entry: Entry) -> str:
-    """The experiment's name without its fingerprint."""
-    return entry["name"][: -DIGITS - 1]
+def stem(name: str) -> str:
+    """An experiment's name without its fingerprint."""
+    return name[: -DIGITS - 1]
 
 
 def read_experiment(ref: str, targets: Targets) -> Entry:

@@ -85,8 +85,9 @@ class Spent(NamedTuple):
     untimed: int
 
     def __str__(self) -> str:
-        aside = f" (of which {self.untimed} have no time)" if self.untimed else ""
-        return f"{self.experiments} experiments{aside}, {self.minutes:g} min in all"
+        timed = self.experiments - self.untimed
+        aside = f" for the {timed} that were timed" if self.untimed else " in all"
+        return f"{self.experiments} experiments, {self.minutes:g} min{aside}"
 
 
 def spent(cases: list[Case], stages: Stages, ledger: Ledger) -> Spent:

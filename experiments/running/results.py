@@ -106,7 +106,7 @@ def record(
 
     entries = serving_entries(case, stages, ledger, count)
     if len(entries) < count:
-        return row | dict.fromkeys(MEASURED)
+        return row | dict.fromkeys(MEASURED) | {"replicates": len(entries) or None}
 
     return row | {
         "measured": read_values(case, columns, entries),
@@ -187,10 +187,12 @@ def render(table: Table, rows: list[Record], preset: str, setting: Setting) -> s
 
 
 def name_row(row: Record, setting: Setting) -> str:
-    """The row's name; one that was run otherwise than the table says so."""
+    """The row's name; one that was run otherwise than the table, or not to its end, says so."""
     count = row["replicates"]
     if count is None or count == setting.replicates:
         return row["name"]
+    if row["measured"] is None:
+        return f"{row['name']} ({count} of {setting.replicates} replicates)"
     return f"{row['name']} ({'1 run' if count == 1 else f'{count} replicates'})"
 
 

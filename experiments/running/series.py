@@ -4,7 +4,7 @@ import os
 
 from experiments.running import queue, watch
 from experiments.running.fingerprint import read_stages
-from experiments.running.ledger import Ledger, Targets
+from experiments.running.ledger import Ledger, Targets, stem
 from experiments.running.plans import Spent, lacking, plan, spent, targets_of
 from experiments.running.queue import Experiment
 from experiments.running.results import folder
@@ -37,6 +37,8 @@ class Series:
         self.ledger.collect(targets, queue.finished())
 
         missing = self._announce()
+        if missing:
+            self._tell_older(missing)
         if dry:
             return 0
         if not missing:
@@ -70,6 +72,17 @@ class Series:
             )
         return missing
 
+    def _tell_older(self, missing: list[Experiment]) -> None:
+        """Say where the ledger has results of the missing ones that other code has made."""
+        names = {stem(experiment.name) for experiment in missing}
+        older = [entry for entry in self.ledger.entries.values() if stem(entry["name"]) in names]
+        if older:
+            commits = ", ".join(sorted({entry["commit"] for entry in older}))
+            print(
+                f"{len(older)} of these were run by other code (commits {commits}), whose results "
+                "are not taken for this one's"
+            )
+
     def _perform(self, experiments: list[Experiment], targets: dict[str, Targets]) -> int:
         """Run them all; returns the exit status.
 
@@ -78,6 +91,7 @@ class Series:
         self.workspace.check_place()
         self.workspace.check_clean()  # else DVC would take changes along that are in no commit
         session = Watch(experiments, self.workspace, queue)
+        print("`dvc queue logs NAME` shows how far an experiment is")
 
         def keep() -> None:
             self.ledger.collect(targets, queue.finished())

@@ -13,7 +13,7 @@ from typing import NamedTuple, Protocol
 
 from experiments.running.queue import Entry, Experiment
 from experiments.running.workspace import Workspace
-from stages.shared.running.progress import Progress
+from stages.shared.watching.progress import Progress
 
 POLL = 5.0  # seconds between two looks, at least
 SPARING = 30  # and so many times what a look takes, which is taken from the experiments

@@ -97,7 +97,7 @@ def interrupted(project, first) -> tuple[str, str]:
             assert time.monotonic() < deadline, "no experiment has begun"
             time.sleep(0.5)
 
-        began.send_signal(signal.SIGINT)
+        began.send_signal(signal.SIGTERM)  # handled as Ctrl-C is, which a background job ignores
         printed, _ = began.communicate(timeout=60)
         assert began.returncode == 130
 
@@ -186,7 +186,7 @@ def test_a_table_in_replicates_has_their_mean_and_interval(project, claims, monk
     output = run(project, "one", "Diff-Mix", "more")
     assert "2 rows in 3 replicates, 6 experiments: 6 are there, 0 to run" in output
 
-    row = table(project, "one")["more"]
+    row = table(project, "one-of-3")["more"]
     assert row["measured"]["top-1"] == {"value": 77.0, "interval": [74.5159, 79.4841]}
     assert len(row["experiments"]) == 3
 
@@ -227,3 +227,8 @@ def test_a_fresh_clone_has_the_recorded_rows_and_claims(project, claims, tmp_pat
     assert "1 to run\n  one-broken" in run(clone, "one", "--dry")
     assert "0 to run" in run(clone, "claims")
     assert call(clone, "git", "status", "--porcelain") == ""
+
+    tiny = clone / "stages/tiny.py"
+    tiny.write_text(tiny.read_text() + "# a comment\n")
+    call(clone, "git", "commit", "-qam", "other code")
+    assert "of these were run by other code (commits " in run(clone, "one", "--dry")

@@ -11,7 +11,7 @@ from experiments.claims.analysis import (
     p_values_of_claim,
     p_values_of_part,
 )
-from experiments.claims.page import render, tell_claim, tell_p
+from experiments.claims.page import compare_with_flips, render, tell_claim, tell_p
 from experiments.claims.schema import (
     CLAIMS_FILE,
     MEASURES,
@@ -320,13 +320,23 @@ def test_the_page_names_rows_differences_and_verdicts(page):
     assert "| a | it helps | it helps (Sec. 0) | " in page
 
 
-@pytest.mark.parametrize(
-    ("verdict", "shown"), [("holds", "0.0004"), ("equivalent", "4e-05"), ("undecided", "4e-05")]
-)
-def test_the_page_tells_the_p_of_the_verdict_given(verdict, shown):
-    """Of an undecided claim the smallest."""
-    p = {"holds": 0.0004, "equivalent": 0.00004, "fails": 1.0}
-    assert tell_p({"verdict": verdict, "p": p}) == shown
+def test_the_page_tells_the_p_of_each_verdict():
+    p = {"equivalent": 0.00004, "fails": 1.0, "holds": 0.0004}
+    assert tell_p({"p": p}) == ["0.0004", "1", "4e-05"]
+    assert tell_p({}) == ["", "", ""], "a claim that lacks a replicate"
+
+
+def test_what_stands_by_students_t_alone_is_named():
+    parts = [
+        GAMMA.model_dump() | {"verdict": "holds", "p_sign_flip": 0.0156},
+        GAMMA.model_dump() | {"verdict": "holds", "p_sign_flip": 0.0625},
+        GAMMA.model_dump() | {"verdict": "undecided", "p_sign_flip": 0.9},
+    ]
+    said = compare_with_flips({"replicates": 7, "claims": {"e": {"parts": parts}}})
+
+    rows = "table6/5-shot s=0.5 gamma=0.5 > table6/5-shot s=0.5 gamma=1.0"
+    assert f"for 1 of the 2 comparisons that hold or fail (not for e's {rows}, top1)" in said
+    assert "In 7 replicates its p cannot be below 0.016" in said
 
 
 def test_with_few_replicates_nothing_is_said_of_flips(page):
@@ -335,4 +345,4 @@ def test_with_few_replicates_nothing_is_said_of_flips(page):
 
 def test_the_page_says_what_was_spent_and_by_which_code(page):
     assert "The paper's claims (1): undecided 1. Made by the code of commit 0badcafe." in page
-    assert "2 experiments (of which 1 have no time), 1.5 min in all." in page
+    assert "2 experiments, 1.5 min for the 1 that were timed." in page

@@ -253,13 +253,16 @@ def test_a_row_is_the_mean_of_all_of_its_replicates_and_missing_without_one():
 
     fewer = record(case, table.columns, seeded_stages(), ledger_of(entries), 3)
     assert fewer["measured"] is None
+    page = render(table, [fewer], "toybirds", Setting(3, 2))
+    assert "| 5-shot Diff-Mix TI (2 of 3 replicates) | missing |" in page
 
 
 def test_a_row_that_was_run_otherwise_than_its_table_says_so():
-    assert name_row({"name": "a", "replicates": 7}, Setting(7, 2)) == "a"
-    assert name_row({"name": "a", "replicates": 1}, Setting(7, 2)) == "a (1 run)"
-    assert name_row({"name": "a", "replicates": 3}, Setting(1, 3)) == "a (3 replicates)"
-    assert name_row({"name": "a", "replicates": None}, Setting(1, 3)) == "a"
+    row = {"name": "a", "measured": {}}
+    assert name_row(row | {"replicates": 7}, Setting(7, 2)) == "a"
+    assert name_row(row | {"replicates": 1}, Setting(7, 2)) == "a (1 run)"
+    assert name_row(row | {"replicates": 3}, Setting(1, 3)) == "a (3 replicates)"
+    assert name_row(row | {"replicates": None}, Setting(1, 3)) == "a"
 
 
 def seeded_stages() -> dict:
@@ -301,7 +304,7 @@ def test_minutes_are_those_of_the_experiments_not_of_the_rows():
     held |= {third.fingerprint: {"seconds": None}, "another0": {"seconds": 600.0}}
     cost = spent(chosen, needed_stages(), ledger_of(held))
 
-    assert str(cost) == "3 experiments (of which 1 have no time), 2.5 min in all"
+    assert str(cost) == "3 experiments, 2.5 min for the 2 that were timed"
 
 
 @pytest.fixture
