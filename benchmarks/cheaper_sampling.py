@@ -37,11 +37,11 @@ from stages.shared.measuring.judge import Judge, load_judge, recognised
 from stages.shared.methods import PAPER, read_strategy
 from stages.shared.params import load
 from stages.shared.paths import DOWNLOAD, JUDGE, METRICS, SUBSAMPLE
-from stages.shared.running.progress import Progress
 from stages.shared.running.runtime import seed_everything
 from stages.shared.schemas.download import Params as DownloadParams
 from stages.shared.schemas.synthesize import Params, Synth
 from stages.shared.tables import Table
+from stages.shared.watching.progress import Progress
 from stages.synthesize import synthesize
 
 OUTPUT = METRICS / "paper/cheaper_sampling.json"

@@ -27,10 +27,10 @@ from stages.shared.manifests import read_classes, read_manifest
 from stages.shared.methods import METHODS, Method, Name, read_strategy
 from stages.shared.params import Section, load, read
 from stages.shared.paths import DOWNLOAD, SUBSAMPLE
-from stages.shared.running.progress import Progress
 from stages.shared.running.runtime import device, precision
 from stages.shared.schemas.synthesize import Params, Synth
 from stages.shared.tables import Table
+from stages.shared.watching.progress import Progress
 from stages.synthesize import synthesize
 
 WARM_UP = 2  # batches

@@ -174,7 +174,8 @@ def check_file() -> dict[str, Any]:
         if "DVC_EXP_NAME" not in os.environ:
             raise
         raise BadInput(
-            f"{error} (-S changes {PATH}; `git checkout {PATH}` undoes all changes in it)"
+            f"{error} (-S has changed {PATH}: set it right there, or undo all changes since the "
+            f"commit with `git checkout {PATH}`)"
         ) from None
 
     return tree

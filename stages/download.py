@@ -29,10 +29,10 @@ from stages.shared.manifests import write_classes
 from stages.shared.params import load
 from stages.shared.paths import DOWNLOAD
 from stages.shared.running.inputs import run
-from stages.shared.running.progress import Progress
 from stages.shared.running.work import publish, work_folder
 from stages.shared.schemas.download import Data, Params
 from stages.shared.tables import write_table
+from stages.shared.watching.progress import Progress
 
 EMPTY = {
     "masks": Split(pd.DataFrame({"label": []}), ()),

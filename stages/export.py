@@ -35,9 +35,9 @@ from stages.shared.manifests import REMAKE, read_classes, read_manifest, shown
 from stages.shared.methods import read_mode
 from stages.shared.params import PATH, Section, load
 from stages.shared.paths import METHOD
-from stages.shared.running.progress import Progress
 from stages.shared.schemas.report import Synth
 from stages.shared.tables import Table
+from stages.shared.watching.progress import Progress
 
 # tables that only choose rows of another, whose images they share
 IMAGES = {"subsample": "download/train", "filter": "synthesize"}
@@ -181,7 +181,8 @@ def export(source: Path, target: Path) -> None:
 
 def main() -> None:
     parser = ArgumentParser(
-        description="Unpack an image table into a folder per class, and metadata.jsonl."
+        prog="python -m stages.export",
+        description="Unpack an image table into a folder per class, and metadata.jsonl.",
     )
     parser.add_argument(
         "table", type=Path, help="data/download/train, data/synthesize, data/filter, …"

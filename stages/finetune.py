@@ -44,7 +44,6 @@ from stages.shared.running.checkpoint import load_checkpoint, save_checkpoint
 from stages.shared.running.forks import Partner, forks, in_two
 from stages.shared.running.inputs import run
 from stages.shared.running.processes import common_folder, launch, processes, share, sum_gradients
-from stages.shared.running.progress import Progress
 from stages.shared.running.runtime import (
     checkpoint_seconds,
     compiles,
@@ -53,10 +52,11 @@ from stages.shared.running.runtime import (
     to_device,
     training_precision,
 )
-from stages.shared.running.tracking import NOWHERE, Tracker, check_tracking, track
 from stages.shared.running.work import model_folder, publish, work_key
 from stages.shared.schemas.finetune import Finetune, Params
 from stages.shared.tables import Table
+from stages.shared.watching.progress import Progress
+from stages.shared.watching.tracking import NOWHERE, Tracker, check_tracking, track
 
 LORA_TARGETS = ["to_q", "to_k", "to_v", "to_out.0"]  # every attention projection of the UNet
 

@@ -61,8 +61,7 @@ def read_config(arm: str, trial: int) -> Config:
     if group is None:
         known = ", ".join(name for members in arms.values() for name in members)
         raise BadInput(f"{PATH}: there is no arm {arm!r} among {known}")
-    if not weights_of(arm, trial).is_file():
-        raise BadInput(f"{weights_of(arm, trial)}: there is no such file; run `dvc repro` first")
+    check_trial(arm, trial)
 
     trained = read_locked(f"{GROUPS[group]}@{arm}")
     return Config(
@@ -76,6 +75,15 @@ def read_config(arm: str, trial: int) -> Config:
         top1=measure_trial(arm, trial),
         commit=locked_commit(),
     )
+
+
+def check_trial(arm: str, trial: int) -> None:
+    """Raises BadInput where the arm was not trained, or has no such trial."""
+    trained = list((TRAIN / arm).glob("trial-*.safetensors"))
+    if not trained:
+        raise BadInput(f"{TRAIN / arm}: holds no trained classifier; run `dvc repro` first")
+    if weights_of(arm, trial) not in trained:
+        raise BadInput(f"--trial {trial}: {arm} has the trials 0 to {len(trained) - 1}; name one")
 
 
 def weights_of(arm: str, trial: int) -> Path:
@@ -119,7 +127,8 @@ def pack_arm(arm: str, trial: int, folder: Path, onnx: bool) -> None:
     evaluation = read_json(METRICS / "evaluate.json")
     measured = evaluation.get("arms", {}).get(arm, {})
     gain = evaluation.get("gain", {}).get(arm, {})
-    (folder / CARD).write_text(describe_classifier(config, measured, gain), encoding="utf-8")
+    card = describe_classifier(config, measured, gain, onnx)
+    (folder / CARD).write_text(card, encoding="utf-8")
 
     if onnx:
         write_onnx(load_packed(folder), folder)

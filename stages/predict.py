@@ -24,10 +24,10 @@ from torch import Tensor
 
 from stages.datasets.images import SUFFIXES, encode_image
 from stages.shared.errors import BadInput
-from stages.shared.running.progress import Progress
 from stages.shared.running.runtime import BATCH
 from stages.shared.serving.packed import Packed, answer, load_packed, prepare
 from stages.shared.tables import FORMATS
+from stages.shared.watching.progress import Progress
 
 COLUMNS = ["image", "rank", "class", "probability"]
 
@@ -108,6 +108,8 @@ def main() -> None:
     packed = load_packed(given.folder)
     images = find_images(given.images)
     lines = list_top(packed, images, given.top)
+    if lines.empty:
+        sys.exit(1)  # each image was named, and why
 
     wants_json = given.json or (given.output is not None and given.output.suffix == ".json")
     text = as_json(lines) if wants_json else lines.to_csv(index=False)

@@ -33,9 +33,10 @@ from stages.shared.figures.verdict import CHANGE, LOSS, judge_arm, list_mistakes
 from stages.shared.manifests import read_classes, read_manifest
 from stages.shared.methods import TITLES, read_filter, read_mode
 from stages.shared.params import load
-from stages.shared.paths import DOWNLOAD, FILTER, FINETUNE, METRICS, PLOTS, SUBSAMPLE
+from stages.shared.paths import DOWNLOAD, EMBEDDED, FILTER, FINETUNE, METRICS, PLOTS, SUBSAMPLE
 from stages.shared.running.inputs import run
 from stages.shared.schemas.report import Params
+from stages.shared.watching.seconds import read_seconds, tell_seconds
 
 TEMPLATE = Path(__file__).parent / "report.html.j2"
 SYNTHETIC_COLUMNS = ["source_key", "source_label", "target_label", "strength", "score"]
@@ -197,6 +198,11 @@ def tell_arms(arms: dict[str, Any], gain: dict[str, Any]) -> list[str]:
     return lines
 
 
+def is_toy_base(params: Params) -> bool:
+    """Whether the embedded base, which knows its own world alone, was given another one."""
+    return params.base.id.startswith(str(EMBEDDED)) and params.data.name != "toybirds"
+
+
 def main() -> None:
     params = load(Params)
     images = read_images(params.synth.gamma)
@@ -205,7 +211,7 @@ def main() -> None:
     title = f"{method} on {len(images['class_sizes'])} {images['metaclass']} classes"
 
     page = {"base": params.base.id, "gamma": params.synth.gamma, "method": method, "title": title}
-    page |= {"seed": params.seed} | images | measured
+    page |= {"seed": params.seed, "is_toy_base": is_toy_base(params)} | images | measured
     (METRICS / "report.html").write_text(render(TEMPLATE, page), encoding="utf-8")
 
     sheet(images["headings"], images["strips"][:SHEET_ROWS]).save(METRICS / "samples.png")
@@ -213,7 +219,10 @@ def main() -> None:
     (METRICS / "summary.md").write_text(summarise(title, method, *parts), encoding="utf-8")
 
     print("\n".join(tell_arms(measured["arms"], measured["gain"])))
+    if taken := read_seconds():
+        print(tell_seconds(taken))
     print(f"the whole report: {METRICS}/report.html")
+    print("a classifier to take away: python -m stages.pack ARM FOLDER")
 
 
 if __name__ == "__main__":

@@ -50,7 +50,6 @@ from stages.shared.running.processes import (
     launch,
     processes,
 )
-from stages.shared.running.progress import Progress
 from stages.shared.running.runtime import (
     compiles,
     hardware,
@@ -64,6 +63,7 @@ from stages.shared.running.store import Store, name_of
 from stages.shared.running.work import model_folder, publish, work_key
 from stages.shared.schemas.synthesize import Params, Synth, check_mode
 from stages.shared.tables import Table, encode_png
+from stages.shared.watching.progress import Progress
 
 Images = Callable[[], list[Image.Image]]  # still on their way from the device; the call waits
 

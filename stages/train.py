@@ -53,12 +53,12 @@ from stages.shared.paths import DOWNLOAD, FILTER, METHOD, METRICS, SUBSAMPLE, SY
 from stages.shared.running.forks import spread
 from stages.shared.running.inputs import run
 from stages.shared.running.processes import common_folder, launch, processes, share
-from stages.shared.running.progress import Progress
 from stages.shared.running.runtime import hardware, precision, seed_everything, training_precision
-from stages.shared.running.tracking import Tracker, check_tracking, track
 from stages.shared.running.work import model_folder, publish, work_key
 from stages.shared.schemas.train import RealArm, RealParams, SyntheticParams, Train
 from stages.shared.tables import Table
+from stages.shared.watching.progress import Progress
+from stages.shared.watching.tracking import Tracker, check_tracking, track
 
 CURVE_COLUMNS = ["epoch", "loss", "accuracy", "learning_rate"]
 

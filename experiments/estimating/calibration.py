@@ -27,10 +27,10 @@ from stages.shared.pretrained.clip import image_features, load_clip
 from stages.shared.prompts import class_prompts
 from stages.shared.running import runtime
 from stages.shared.running.forks import Partner
-from stages.shared.running.progress import Progress
 from stages.shared.schemas import filter, finetune, synthesize
 from stages.shared.schemas.train import RealArm, RealParams, Train
 from stages.shared.tables import Table, encode_png
+from stages.shared.watching.progress import Progress
 from stages.train import weights
 
 ROWS = 256  # of the table of stand-ins, where no batch is larger

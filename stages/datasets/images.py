@@ -15,8 +15,8 @@ from PIL.ExifTags import Base
 from tqdm.contrib.concurrent import thread_map
 
 from stages.shared.errors import BadInput
-from stages.shared.running.progress import Progress
 from stages.shared.tables import encode_png
+from stages.shared.watching.progress import Progress
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
 FORMATS = {"JPEG", "MPO", "PNG", "WEBP"}  # MPO: a JPEG with a second picture behind the first

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from stages.pretraining.scenes import Corpus
 from stages.pretraining.training import Loss
-from stages.shared.running.progress import Progress
 from stages.shared.running.runtime import device
+from stages.shared.watching.progress import Progress
 
 BATCH = 50  # images that are encoded at once
 

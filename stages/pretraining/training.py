@@ -11,8 +11,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from stages.shared.running.checkpoint import load_checkpoint, save_checkpoint
 from stages.shared.running.processes import processes, sum_gradients
-from stages.shared.running.progress import Progress
 from stages.shared.running.runtime import device, training_precision
+from stages.shared.watching.progress import Progress
 
 CHECKPOINT_SECONDS = 300
 AVERAGED = 0.999  # decay of the moving average of the weights, which warms up

@@ -192,6 +192,7 @@ def test_another_base_is_a_folder_without_revision(tmp_path):
     path, tree = estimate.read_tree("photos", str(base))
     assert path == Path("presets/photos.yaml")
     assert tree["base"] == {"id": str(base), "revision": None}
+    assert tree["data"]["metaclass"] == "object", "the hours of a noun that is not set yet"
 
 
 def test_a_wrong_parameter_is_found_in_the_file_that_was_read(monkeypatch):

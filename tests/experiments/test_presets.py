@@ -17,6 +17,7 @@ from experiments.settings.paper_values import Commented
 from experiments.settings.preset_text import render, spell
 from experiments.tables.recipes import cases, read_preset
 from stages import check, plan, subsample
+from stages.shared.errors import BadInput
 from stages.shared.params import lookup, pick, read
 from tests.support.closure import ROOT
 
@@ -26,7 +27,8 @@ FEW_SHOT = ["cub-1-shot", "cub-5-shot", "cub-10-shot", "cub-all-shot"]
 LONG_TAIL = [
     f"{dataset}-longtail-{rho}" for dataset in ("cub", "flowers") for rho in (100, 50, 20, 10)
 ]
-OWN = ["toybirds", "photos", "photos-sd15", "photos-sd15-8gb"]  # in no table of the paper
+PHOTOS = ["photos", "photos-sd15", "photos-sd15-8gb"]  # whose metaclass the user sets
+OWN = ["toybirds", *PHOTOS]  # in no table of the paper
 PAPER = [*CONVENTIONAL, *FEW_SHOT, *LONG_TAIL, "waterbird", "pascal"]
 TEMPLATE = (ROOT / "presets/toybirds.yaml").read_text()
 # training images and classes: Table 8, and Sec. 7.3 for Pascal
@@ -75,8 +77,13 @@ def test_the_settings_of_the_paper_are_24_beside_the_toy_world_and_photos():
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_preset_passes_the_check_and_reads_alike_by_yaml_1_1(name):
     tree = read(FOLDER / f"{name}.yaml")
+    if name in PHOTOS:
+        with pytest.raises(BadInput, match=r"data\.metaclass: is not set; set it to what all your"):
+            check.check(tree)
+        tree["data"]["metaclass"] = "dog"
 
     check.check(tree)
+    tree = read(FOLDER / f"{name}.yaml")
     assert yaml.safe_load((FOLDER / f"{name}.yaml").read_text()) == tree
 
 

@@ -37,7 +37,7 @@ LAYERS = [
         "stages/shared/diffusion/sampling",
         "stages/shared/pretrained/reference",
     ),
-    ("stages/shared/schemas/",),
+    ("stages/shared/schemas/", "stages/shared/watching/"),
     ("stages/shared/running/",),
     ("stages/shared/pretrained/",),
     ("stages/shared/diffusion/",),

@@ -266,5 +266,5 @@ def test_in_an_experiment_a_mistake_says_how_to_undo_it(tmp_path, monkeypatch):
         main()
 
     monkeypatch.setenv("DVC_EXP_NAME", "bold-name")
-    with pytest.raises(SystemExit, match=rf"{mistake}.*`git checkout params.yaml` undoes all"):
+    with pytest.raises(SystemExit, match=rf"{mistake}.*set it right.*`git checkout params.yaml`"):
         main()

@@ -265,9 +265,9 @@ def test_timm_joins_real_and_synthetic_images_of_a_class(tmp_path):
     from timm.data import create_dataset
 
     data = tmp_path / "data"
-    export(filtered(data), tmp_path / "images/train/synthetic")
-    export(data / "download/train", tmp_path / "images/train/real")
-    found = create_dataset("", root=str(tmp_path / "images"), split="train")
+    export(filtered(data), tmp_path / "out/images/train/synthetic")
+    export(data / "download/train", tmp_path / "out/images/train/real")
+    found = create_dataset("", root=str(tmp_path / "out/images"), split="train")
 
     assert found.reader.class_to_idx == {"jay": 0, "red kite": 1}
     assert sorted((encode_png(image), label) for image, label in found) == sorted(
@@ -279,8 +279,8 @@ def test_timm_joins_real_and_synthetic_images_of_a_class(tmp_path):
 def test_the_code_of_the_page_yields_images_with_soft_labels(tmp_path, monkeypatch):
     """A quarter to the power of a half goes to the kite, the other half to the jay."""
     monkeypatch.chdir(tmp_path)
-    export(filtered(tmp_path / "data"), Path("images/train/synthetic"))
-    export(Path("data/download/train"), Path("images/train/real"))
+    export(filtered(tmp_path / "data"), Path("out/images/train/synthetic"))
+    export(Path("data/download/train"), Path("out/images/train/real"))
 
     page = (ROOT / "docs/using-the-results.md").read_text().split("## The images")[1]
     found: dict[str, Any] = {}
@@ -288,8 +288,8 @@ def test_the_code_of_the_page_yields_images_with_soft_labels(tmp_path, monkeypat
         exec(block, found)
 
     arguments = (["red kite", "jay"], pil_to_tensor)
-    synthetic = found["SoftLabelled"]("images/train/synthetic", *arguments)
-    real = found["SoftLabelled"]("images/train/real", *arguments)
+    synthetic = found["SoftLabelled"]("out/images/train/synthetic", *arguments)
+    real = found["SoftLabelled"]("out/images/train/real", *arguments)
     labels = [label.tolist() for _, label in torch.utils.data.ConcatDataset([synthetic, real])]
 
     assert labels == [[0.5, 0.5], [0, 1], [0, 1], [1, 0], [0, 1]]

@@ -11,8 +11,8 @@ from stages.finetune import Batch, Learner, TokenEmbedding, diffusion_loss, fine
 from stages.shared.diffusion.base_model import load_base, load_finetuned
 from stages.shared.diffusion.text import tokenize
 from stages.shared.pretrained.reference import Pretrained
-from stages.shared.running.tracking import NOWHERE, Tracker, track
 from stages.shared.schemas.finetune import Finetune
+from stages.shared.watching.tracking import NOWHERE, Tracker, track
 from tests.conftest import PIPELINE
 
 BASE = Pretrained(id=PIPELINE, revision=None)

@@ -82,19 +82,30 @@ def test_onnx_answers_as_torch_for_any_number_of_images(network, tmp_path, monke
         np.testing.assert_allclose(answers, predict(packed, images).numpy(), atol=1e-5)
 
 
-def test_the_pages_snippet_for_onnx_answers_as_predict(network, tmp_path, monkeypatch):
+def test_the_card_s_lines_for_onnx_answer_as_predict(network, tmp_path, monkeypatch, capsys):
     """The photo has the square's size: libraries resize alike but for a rounding."""
     run_pack(monkeypatch, "diffmix", "birds", "--onnx")
     photo = draw_image(0, (32, 32))
     photo.save("photo.png")
 
-    page = (ROOT / "docs/using-the-results.md").read_text().split("## The fine-tuned model")[0]
-    (snippet,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    card = (tmp_path / "birds/README.md").read_text(encoding="utf-8")
+    (snippet,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
     space: dict = {}
-    exec(snippet.replace("photo.jpg", "photo.png"), space)
+    exec(snippet.replace("FOLDER", "birds").replace("IMAGE", "photo.png"), space)
 
-    expected = predict(load_packed(tmp_path / "birds"), [photo]).numpy()
+    packed = load_packed(tmp_path / "birds")
+    expected = predict(packed, [photo]).numpy()
     np.testing.assert_allclose(space["probabilities"], expected, atol=1e-5)
+    assert (
+        capsys.readouterr()
+        .out.splitlines()[-1]
+        .startswith(packed.config.classes[expected[0].argmax()])
+    )
+
+
+def test_without_onnx_the_card_speaks_of_none(network, tmp_path, monkeypatch):
+    run_pack(monkeypatch, "diffmix", "packed")
+    assert "onnx" not in (tmp_path / "packed/README.md").read_text(encoding="utf-8")
 
 
 def test_the_card_has_the_measures_and_the_classes(network, tmp_path, monkeypatch):
@@ -140,7 +151,10 @@ def test_the_commit_is_that_of_the_last_run(network, tmp_path):
     ("words", "message"),
     [
         (["difmix", "packed"], "there is no arm 'difmix' among baseline, cutmix, diffmix"),
-        (["diffmix", "packed", "--trial", "7"], "trial-7.safetensors: there is no such file"),
+        (
+            ["diffmix", "packed", "--trial", "7"],
+            "--trial 7: diffmix has the trials 0 to 1; name one",
+        ),
         (["diffmix", "data"], "data: is not an empty folder; name a new one"),
     ],
 )

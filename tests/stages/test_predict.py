@@ -104,6 +104,18 @@ def test_one_that_cannot_be_read_is_named_and_the_others_are_answered(monkeypatc
     assert answered == ["images/a.PNG", "images/b.png", "images/more/c.webp"]
 
 
+def test_without_an_answer_no_table_is_printed(monkeypatch, capsys):
+    Path("broken.png").write_bytes(b"no image")
+    monkeypatch.setattr("sys.argv", ["predict", "packed", "broken.png"])
+    capsys.readouterr()
+
+    with pytest.raises(SystemExit) as ended:
+        predict.main()
+
+    assert ended.value.code == 1
+    assert capsys.readouterr().out == ""
+
+
 def test_an_image_that_is_named_twice_is_answered_once(monkeypatch, capsys):
     printed = run(monkeypatch, capsys, "images/b.png", "images/b.png", "--top", "1")
     assert printed.count("images/b.png") == 1

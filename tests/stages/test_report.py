@@ -19,7 +19,7 @@ def here(tmp_path, monkeypatch):
 
 
 def test_it_reads_the_parameters_that_it_shows():
-    assert leaves(Params) == ["seed", "method", "base.id", "synth.gamma", "arms"]
+    assert leaves(Params) == ["seed", "method", "data.name", "base.id", "synth.gamma", "arms"]
 
 
 @pytest.mark.parametrize(
@@ -91,6 +91,21 @@ def test_gammas_by_strength_weigh_the_labels():
     for label in ("1.00 target", "0.70 / 0.30", "0.81 / 0.19"):
         assert f"label {label}" in page
     assert "<b>0, 1, 2</b><span>γ" in page
+
+
+@pytest.mark.parametrize(
+    ("data", "base", "said"),
+    [
+        ("cub", "data/base/toybirds/pipeline", True),
+        ("toybirds", "data/base/toybirds/pipeline", False),
+        ("cub", "a/base", False),
+    ],
+)
+def test_a_base_that_knows_drawn_birds_alone_is_named_where_others_are_asked_of_it(
+    data, base, said
+):
+    params = PARAMS.replace("name: cub", f"name: {data}").replace("a/base", base)
+    assert ("has seen drawn birds alone" in make_page(params=params)) is said
 
 
 def test_without_waterbird_groups_and_class_sizes():

@@ -17,11 +17,8 @@ def here(tmp_path, monkeypatch):
 
 def table_after(page: str, heading: str) -> list[list[str]]:
     """The cells of the first table after a heading, row by row."""
-    table = (
-        page[page.index(f"<h2>{heading}</h2>") :]
-        .split('<table class="stack">')[1]
-        .split("</table>")[0]
-    )
+    after = page[page.index(f"<h2>{heading}</h2>") :]
+    table = re.split(r'<table class="[a-z ]*">', after)[1].split("</table>")[0]
 
     lines = []
     for row in re.findall(r"<tr>(.*?)</tr>", table, re.DOTALL):

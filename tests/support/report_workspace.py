@@ -15,6 +15,7 @@ from stages.shared.tables import encode_png, write_csv, write_table
 PARAMS = """
 seed: 0
 method: diff-mix
+data: {name: cub, url: null}
 base: {id: a/base}
 synth: {gamma: 0.5, steps: 25}
 arms: {real: {baseline: {}}, synthetic: {a<b>: {}}}

@@ -22,7 +22,7 @@ from stages.datasets.dataset import Dataset, Split
 from stages.datasets.fetching.archives import archive_folder
 from stages.datasets.images import ImageFile, check_images, encode_images
 from stages.shared.errors import BadInput
-from stages.shared.running.progress import Progress
+from stages.shared.watching.progress import Progress
 
 GZIP = b"\x1f\x8b"
 LARGEST_MEMBER = 1 << 30  # bytes; an image of any of the datasets has a few million

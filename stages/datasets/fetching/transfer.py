@@ -8,7 +8,7 @@ from pathlib import Path
 
 from stages.shared.errors import BadInput
 from stages.shared.params import shortened
-from stages.shared.running.progress import Progress
+from stages.shared.watching.progress import Progress
 
 log = logging.getLogger(__name__)
 CHUNK = 1 << 20  # bytes

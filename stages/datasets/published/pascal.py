@@ -19,8 +19,8 @@ from stages.datasets.dataset import Dataset, Split
 from stages.datasets.fetching.archives import Archive, Mirror, fetch
 from stages.datasets.fetching.tars import Listed, Tar, assemble
 from stages.shared.errors import BadInput
-from stages.shared.running.progress import Progress
 from stages.shared.tables import encode_png
+from stages.shared.watching.progress import Progress
 
 PASCAL = Archive(
     "VOCtrainval_11-May-2012.tar",

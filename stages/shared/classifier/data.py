@@ -23,9 +23,9 @@ from stages.shared.classifier.portions import WHOLE, Portion
 from stages.shared.errors import BadInput
 from stages.shared.paths import FILTER, SUBSAMPLE
 from stages.shared.running.memory import free_memory
-from stages.shared.running.progress import Progress
 from stages.shared.running.runtime import device, thread_pool, to_device
 from stages.shared.tables import Table
+from stages.shared.watching.progress import Progress
 
 SYNTHETIC_COLUMNS = ["source_label", "target_label", "strength"]
 KEPT = 1 / 8  # of the free memory: an arm has up to four tables

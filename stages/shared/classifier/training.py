@@ -29,7 +29,6 @@ from stages.shared.classifier.schedules import cross_entropy, drw_weights, join,
 from stages.shared.classifier.together import GradientSums, join_norms
 from stages.shared.running.checkpoint import load_checkpoint, save_checkpoint
 from stages.shared.running.processes import gather
-from stages.shared.running.progress import Progress
 from stages.shared.running.runtime import (
     checkpoint_seconds,
     device,
@@ -38,6 +37,7 @@ from stages.shared.running.runtime import (
     workers,
 )
 from stages.shared.schemas.train import RealParams, Train
+from stages.shared.watching.progress import Progress
 
 State = dict[str, Any]  # network, optimizer and history; portion, and sums of gradients or None
 Batch = TypeVar("Batch")

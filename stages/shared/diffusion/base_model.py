@@ -32,7 +32,6 @@ from stages.shared.pretrained.files import (
 )
 from stages.shared.pretrained.reference import Pretrained
 from stages.shared.running.ahead import ahead
-from stages.shared.running.progress import Progress
 from stages.shared.running.runtime import (
     device,
     precision,
@@ -41,6 +40,7 @@ from stages.shared.running.runtime import (
     to_device,
 )
 from stages.shared.tables import Table
+from stages.shared.watching.progress import Progress
 
 LORA_FILE = "pytorch_lora_weights.safetensors"
 TOKENS_FOLDER = "tokens"

@@ -10,7 +10,7 @@ from PIL import Image
 
 from stages.shared.diffusion.base_model import Pipeline
 from stages.shared.running.runtime import sample_steps
-from stages.shared.running.tracking import Tracker
+from stages.shared.watching.tracking import Tracker
 
 SECONDS = 10  # between two looks at the losses, each of which a GPU is waited for
 PICTURES = 8  # at most, of as many classes

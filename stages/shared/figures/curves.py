@@ -60,7 +60,7 @@ def draw_losses(losses: pd.DataFrame) -> str:
     means = losses.groupby(losses["step"] // stretch).mean()
 
     with drawing(xlabel="step", title="fine-tuning loss") as (axes, buffer):
-        axes.plot(means["step"], means["loss"], color=PALETTE[2], linewidth=1.6)
+        axes.plot(means["step"], means["loss"], color=INK, linewidth=1.6)
     return _inline(buffer.getvalue())
 
 

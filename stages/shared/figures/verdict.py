@@ -14,17 +14,14 @@ CHANGE = "change of the arm"  # a row's; no arm's name has a space
 
 
 class Change(NamedTuple):
-    """A measure of the baseline and of the arm, in percent; the difference's 95 % interval."""
+    """A measure of the baseline and of the arm, in percent; the difference, its 95 % interval."""
 
     title: str
     before: float
     after: float
+    gain: float
     interval: list[float] | None = None
     images: int = 0  # test images, where they matter
-
-    @property
-    def gain(self) -> float:
-        return self.after - self.before
 
     @property
     def is_loss(self) -> bool:
@@ -57,16 +54,17 @@ def judge_arm(
     """
     base = arms["baseline"]
     own = arms[arm]
-    change = gain.get(arm, {})
-    top1 = Change("top-1", base["top1"], own["top1"], change.get("top1_ci"))
+    gained = gain[arm]
+    top1 = Change("top-1", base["top1"], own["top1"], gained["top1"], gained.get("top1_ci"))
 
     places = []
-    if "few" in base and "few" in own:
-        places.append(Change("few-shot classes", base["few"], own["few"], change.get("few_ci")))
-    if "waterbird" in base and "waterbird" in own:
+    if "few" in gained:
+        measured = (base["few"], own["few"], gained["few"], gained.get("few_ci"))
+        places.append(Change("few-shot classes", *measured))
+    if "waterbird_worst" in gained:
         worst = (base["waterbird"]["worst"], own["waterbird"]["worst"])
-        interval = change.get("waterbird_worst_ci")
-        places.append(Change("the worst Waterbird group", *worst, interval))
+        measured = (*worst, gained["waterbird_worst"], gained.get("waterbird_worst_ci"))
+        places.append(Change("the worst Waterbird group", *measured))
 
     classes = by_class(arm, per_class, images)
     losers = [each for each in classes if each.is_loss]
@@ -78,8 +76,8 @@ def by_class(arm: str, per_class: list[dict[str, Any]], images: dict[str, int]) 
     changes = []
     for row in per_class:
         if not isnan(row["baseline"]):
-            name = row["class"]
-            changes.append(Change(name, row["baseline"], row[arm], images=images[name]))
+            name, before, after = row["class"], row["baseline"], row[arm]
+            changes.append(Change(name, before, after, after - before, images=images[name]))
     return sorted(changes, key=lambda change: change.gain)
 
 

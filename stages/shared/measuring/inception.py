@@ -8,9 +8,9 @@ import torch
 from PIL import Image
 
 from stages.shared.errors import BadInput
-from stages.shared.running.progress import Progress
 from stages.shared.running.runtime import BATCH, device
 from stages.shared.tables import Table
+from stages.shared.watching.progress import Progress
 
 LAYER = "2048"  # the last pooling
 LEAF = "params.yaml: assess.frechet"

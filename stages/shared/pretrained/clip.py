@@ -11,7 +11,6 @@ from stages.shared.pretrained.files import CLIP, find_folder, unloadable
 from stages.shared.pretrained.reference import Pretrained
 from stages.shared.running.ahead import ahead
 from stages.shared.running.processes import gather, share
-from stages.shared.running.progress import Progress
 from stages.shared.running.runtime import (
     BATCH,
     device,
@@ -21,6 +20,7 @@ from stages.shared.running.runtime import (
     to_device,
 )
 from stages.shared.tables import Table
+from stages.shared.watching.progress import Progress
 
 
 def load_clip(clip: Pretrained) -> tuple[CLIPModel, CLIPProcessor]:

@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,6 +21,7 @@ from stages import LOADED_AT
 from stages.shared.errors import BadInput
 from stages.shared.hashes import digest
 from stages.shared.params import PATH, lookup, read
+from stages.shared.watching.seconds import note_seconds
 
 PIPELINE = Path("dvc.yaml")
 STAGE = "DVC_STAGE"  # how DVC tells a command which stage it is
@@ -74,6 +76,8 @@ def run(main: Callable[[], None]) -> None:
         for out in _noted.stage.outs:
             remove(out)
         raise
+
+    note_seconds(_noted.stage.name, (time.time_ns() - LOADED_AT) / 1e9)
 
     # DVC reads the inputs when this process has ended: the sooner, the less can change before
     sys.stdout.flush()

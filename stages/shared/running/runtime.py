@@ -12,7 +12,7 @@ All are environment variables with automatic defaults:
     DIFFMIX_SAVE_MEMORY    0, 1                            1 on a GPU of less than SMALL GiB, else 0
     DIFFMIX_STORE          GiB of finished images          4 on a CPU, else 0; see running/store.py
     DIFFMIX_LAUNCHER       what starts several processes   none; see running/processes.py
-    DIFFMIX_TRACK          tensorboard, wandb, dvclive, …  none; see running/tracking.py
+    DIFFMIX_TRACK          tensorboard, wandb, dvclive, …  none; see watching/tracking.py
     DIFFMIX_SAMPLES        steps of fine-tuning a picture  0, no pictures; see diffusion/watching.py
 
 The default precision of synthesis and CLIP is fp16 on a GPU and fp32 on a CPU. Whatever is trained

@@ -3,7 +3,7 @@
 import os
 from contextlib import suppress
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -60,6 +60,15 @@ class Data(Section):
     toybirds: Toybirds
     folder: Folder
     hub: Hub
+
+    @field_validator("metaclass", mode="before")
+    @classmethod
+    def check_set(cls, metaclass: Any) -> Any:
+        """Raises ValueError for null, which presets of one's own photos have."""
+        if metaclass is None:
+            raise ValueError("is not set; set it to what all your classes are (dog, flower, car)")
+
+        return metaclass
 
     @model_validator(mode="after")
     def check_source(self) -> Self:

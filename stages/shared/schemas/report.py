@@ -9,6 +9,12 @@ from stages.shared.methods import Name
 from stages.shared.params import Section
 
 
+class Data(Section):
+    """The part of the dataset's parameters that the report shows."""
+
+    name: str
+
+
 class Base(Section):
     """The part of the base model that the report shows."""
 
@@ -26,6 +32,7 @@ class Params(Section):
 
     seed: int = Field(ge=0)
     method: Name
+    data: Data
     base: Base
     synth: Synth
     arms: dict[str, dict[str, Any]]  # one leaf: the page asks for their names alone

@@ -25,8 +25,36 @@ An image is squeezed to {config.resize} × {config.resize} pixels; of this, the 
 {config.resolution} × {config.resolution} are shown to the network, normalised by ImageNet's mean \
 and deviation.
 
-Use: `python -m stages.predict FOLDER IMAGE`, or load `{weights}`, in whose header stand classes, \
-architecture and preprocessing. Made at commit {config.commit}, trial {config.trial}.
+In a clone of the project that made it, `python -m stages.predict FOLDER IMAGE` asks it. Elsewhere \
+load `{weights}`, in whose header stand classes, architecture and preprocessing. Made at commit \
+{config.commit}, trial {config.trial}.
+{onnx}"""
+
+ONNX = """
+Without the project, and without PyTorch:
+
+```python
+import json
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from PIL import Image
+
+folder = Path("FOLDER")
+config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+side, crop = config["resize"], config["resolution"]
+edge = round((side - crop) / 2)
+
+image = Image.open("IMAGE").convert("RGB").resize((side, side), Image.BILINEAR)
+image = image.crop((edge, edge, edge + crop, edge + crop))
+pixels = np.asarray(image).transpose(2, 0, 1)[None]  # bytes, (1, 3, crop, crop)
+
+session = onnxruntime.InferenceSession(folder / "model.onnx")
+(probabilities,) = session.run(None, {"pixels": pixels})
+best = probabilities[0].argmax()
+print(config["classes"][best], probabilities[0, best])
+```
 """
 
 MODEL = """\
@@ -74,10 +102,13 @@ class Learned(NamedTuple):
     commit: str
 
 
-def describe_classifier(config: Config, measured: dict[str, Any], gain: dict[str, Any]) -> str:
+def describe_classifier(
+    config: Config, measured: dict[str, Any], gain: dict[str, Any], onnx: bool
+) -> str:
     """What a classifier is, how good, and how to use it.
 
-    `measured` and `gain` are its arm's parts of metrics/evaluate.json.
+    `measured` and `gain` are its arm's parts of metrics/evaluate.json; `onnx`: whether model.onnx
+    lies beside it.
     """
     lines = [f"- top-1 on the test images: {config.top1:.2f} %"]
     if "top1" in measured:
@@ -95,6 +126,7 @@ def describe_classifier(config: Config, measured: dict[str, Any], gain: dict[str
         config=config,
         classes=list_classes(config.classes),
         measures="\n".join(lines),
+        onnx=ONNX if onnx else "",
         weights=WEIGHTS,
     )
 

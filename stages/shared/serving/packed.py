@@ -67,7 +67,9 @@ def load_packed(folder: Path) -> Packed:
     """Raises BadInput for a folder without such weights."""
     path = folder / WEIGHTS
     if not path.is_file():
-        raise BadInput(f"{path}: there is no such file; make it with `python -m stages.pack`")
+        raise BadInput(
+            f"{path}: there is no such file; make it with `python -m stages.pack ARM {folder}`"
+        )
 
     try:
         with safe_open(path, "pt") as file:

@@ -23,6 +23,7 @@ ARMS: dict[str, Any] = {
 }
 GAIN = {
     "diffmix": {
+        "top1": 5.65, "few": 11.71, "waterbird_worst": 28.83,
         "top1_ci": [3.6, 7.5], "few_ci": [7.7, 15.5], "waterbird_worst_ci": [17.3, 39.4],
     }
 }  # fmt: skip
@@ -46,6 +47,12 @@ def test_a_gain_comes_with_its_interval():
     )
 
 
+def test_a_gain_is_the_measured_one_not_that_of_rounded_accuracies():
+    arms = {"baseline": {"top1": 35.78}, "diffmix": {"top1": 36.33}}
+    said = tell_gain(judge(arms, {"diffmix": {"top1": 0.56}}), "Diff-Mix")
+    assert said == "Diff-Mix moves top-1 from 35.8 to 36.3 % (+0.6 points)."
+
+
 @pytest.mark.parametrize(
     ("interval", "words"),
     [
@@ -55,7 +62,7 @@ def test_a_gain_comes_with_its_interval():
     ],
 )
 def test_the_verb_is_the_intervals(interval, words):
-    gain = {"diffmix": {"top1_ci": interval}}
+    gain = {"diffmix": {"top1": 5.65, "top1_ci": interval}}
     assert words in tell_gain(judge(gain=gain), "Diff-Mix")
 
 
@@ -68,7 +75,7 @@ def test_few_shot_classes_and_the_worst_group_are_told():
 
 def test_a_dataset_without_them_says_nothing():
     arms = {"baseline": {"top1": 50.0}, "diffmix": {"top1": 60.0}}
-    assert tell_places(judge(arms, {}).places) == ""
+    assert tell_places(judge(arms, {"diffmix": {"top1": 10.0}}).places) == ""
 
 
 def test_who_loses_is_named_the_greatest_loss_first():

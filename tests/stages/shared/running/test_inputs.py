@@ -11,6 +11,7 @@ from stages.shared.errors import BadInput
 from stages.shared.running import inputs
 from stages.shared.running.inputs import read_stage, run
 from stages.shared.running.work import publish
+from stages.shared.watching.seconds import read_seconds
 
 ENTRY = {
     "cmd": "make",
@@ -133,6 +134,16 @@ def test_what_the_stage_does_not_read_does_no_harm(change):
     with pytest.raises(ProcessEnd):
         run(make(HARMLESS[change]))
     assert Path("made/own/result").read_text() == "1"
+
+
+def test_what_it_took_is_noted_of_a_result_alone():
+    with pytest.raises(BadInput):
+        run(make(lambda: write("code.py")))
+    assert read_seconds() == {}
+
+    with pytest.raises(ProcessEnd):
+        run(lambda: None)
+    assert list(read_seconds()) == ["make@own"]
 
 
 def test_files_beyond_what_is_hashed_go_by_their_times(monkeypatch):

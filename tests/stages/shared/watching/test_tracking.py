@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from stages.shared.errors import BadInput
-from stages.shared.running.tracking import check_tracking, flatten, track, tracking_folder
+from stages.shared.watching.tracking import check_tracking, flatten, track, tracking_folder
 
 PARAMS = {"seed": 0, "finetune": {"steps": 3, "arms": ["a"], "revision": None}}
 

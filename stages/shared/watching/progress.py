@@ -12,8 +12,9 @@ from tqdm import tqdm
 SECONDS = 60  # between two lines
 SHORT = 10  # seconds; what takes less has no line at its end
 UNDER_WAY = "{desc}: {n_fmt} of {total_fmt}, {rate_fmt}, {remaining} left"
+BEGUN = "{desc}: {n_fmt} of {total_fmt}"
 UNCOUNTED = "{desc}: {n_fmt}, {rate_fmt}"
-ENDED = "{desc}: {n_fmt} in {elapsed}"
+ENDED = "{desc}: {n_fmt}{units} in {elapsed}"
 
 
 class Progress(tqdm):
@@ -32,7 +33,8 @@ class Progress(tqdm):
             return super().display(msg, pos)  # type: ignore[func-returns-value]
 
         if msg is None and time.monotonic() - self.written >= SECONDS:
-            self._write(UNDER_WAY if self.total else UNCOUNTED)
+            counted = UNDER_WAY if self.n else BEGUN  # there is no rate before the first is done
+            self._write(counted if self.total else UNCOUNTED)
         return None
 
     def close(self) -> None:
@@ -42,7 +44,9 @@ class Progress(tqdm):
         super().close()
 
     def _write(self, form: str) -> None:
-        state = {**self.format_dict, "bar_format": form}
+        ending = "es" if self.unit == "batch" else "s"
+        units = f" {self.unit}{ending}" if len(self.unit) > 2 else ""  # not of "B" and "it"
+        state = {**self.format_dict, "bar_format": form, "units": units}
         line = self.format_meter(**state)
         with self.get_lock():
             self.fp.write(line.replace("  ", " ") + "\n")

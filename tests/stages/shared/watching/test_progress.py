@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from stages.shared.running import progress
-from stages.shared.running.progress import Progress
+from stages.shared.watching import progress
+from stages.shared.watching.progress import Progress
 
 
 @pytest.fixture(autouse=True)
@@ -31,7 +31,16 @@ def test_lines_have_done_rate_and_time_left_and_the_last_one_the_time_it_took(ca
     assert under_way
     for line in under_way:
         assert re.fullmatch(r"finetune: \d of 6, [\d.]+step/s, 00:0\d left", line)
-    assert last == "finetune: 6 in 00:00"
+    assert last == "finetune: 6 steps in 00:00"
+
+
+def test_before_the_first_is_done_there_is_no_rate(capsys):
+    with Progress(total=3, desc="run", unit="experiment") as bar:
+        time.sleep(0.15)
+        bar.set_postfix_str("row")
+
+    first, *_ = lines(capsys.readouterr().err)
+    assert first == "run: 0 of 3"
 
 
 def test_what_is_soon_done_says_nothing(capsys, monkeypatch):
