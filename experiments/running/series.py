@@ -37,8 +37,7 @@ class Series:
         self.ledger.collect(targets, queue.finished())
 
         missing = self._announce()
-        if missing:
-            self._tell_older(missing)
+        self._tell_older(missing)
         if dry:
             return 0
         if not missing:
