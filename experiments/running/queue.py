@@ -94,9 +94,8 @@ def is_process(number: int) -> bool:
         return False
 
 
-def enqueue(experiment: Experiment) -> None:
-    """Put an experiment at the queue's end, in place of an entry of it that failed."""
-    old = entries().get(experiment.fingerprint)
+def enqueue(experiment: Experiment, old: Entry | None) -> None:
+    """Put an experiment at the queue's end, in place of its `old` entry, which failed."""
     changes = [word for override in experiment.overrides for word in ("-S", override)]
 
     with uninterrupted():

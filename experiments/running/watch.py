@@ -26,7 +26,7 @@ class Queue(Protocol):
 
     def finished(self) -> dict[str, str]: ...
     def entries(self) -> dict[str, Entry]: ...
-    def enqueue(self, experiment: Experiment) -> None: ...
+    def enqueue(self, experiment: Experiment, old: Entry | None) -> None: ...
     def start(self, jobs: int) -> None: ...
     def abandon(self, entry: Entry) -> None: ...
     def log_tail(self, entry: Entry) -> str: ...
@@ -58,6 +58,7 @@ class Watch:
         self._dead: dict[str, float] = {}  # when it was first seen running without a process
         self._moved = math.inf  # no worker was started yet
         self._idle = 0  # looks in a row that saw nothing at work
+        self._due = -math.inf  # when the next look is
 
     def submit(self, jobs: int = 0) -> None:
         """Queue what is not finished, and neither waits nor runs.
@@ -71,15 +72,15 @@ class Watch:
 
         lacking = [experiment for key, experiment in self.waiting.items() if key not in known]
         for number, experiment in enumerate(Progress(lacking, desc="queue", unit="experiment"), 1):
-            self._enqueue(experiment)
+            self._enqueue(experiment, entries.get(experiment.fingerprint))
             if number == jobs < len(lacking):
                 self.start(jobs)
-            elif number > jobs > 0:
+            elif number > jobs > 0 and self.pause() == 0:
                 self.look()
 
-    def _enqueue(self, experiment: Experiment) -> None:
+    def _enqueue(self, experiment: Experiment, old: Entry | None) -> None:
         self.workspace.check_same()
-        self.queue.enqueue(experiment)
+        self.queue.enqueue(experiment, old)
 
     def start(self, jobs: int) -> None:
         self.queue.start(jobs)
@@ -91,6 +92,7 @@ class Watch:
         The first look is before any worker was started here: nobody knows when that began which is
         at work then, and what failed in an earlier call is to be queued again.
         """
+        began = self.clock()
         entries = self.queue.entries()
         now = self.clock()
         # Asked after the entries, so that what ends between the two does not count as failed.
@@ -114,7 +116,12 @@ class Watch:
         if working or over:
             self._moved = now
             self._idle = 0
+        self._due = now + max(POLL, SPARING * (now - began))
         return [self.waiting[key].name for key in working if key in self.waiting]
+
+    def pause(self) -> float:
+        """Seconds until the next look is due."""
+        return max(0.0, self._due - self.clock())
 
     def _end(self, fingerprint: str, failed: bool, now: float) -> None:
         begun = self._begun.get(fingerprint)
@@ -128,7 +135,7 @@ class Watch:
         experiment = self.waiting[fingerprint]
         if BUSY in log:
             self._begun.pop(fingerprint, None)
-            self._enqueue(experiment)
+            self._enqueue(experiment, entry)
             return
 
         Progress.write(f"{experiment.name} failed; the end of its log:\n{log}")
@@ -182,13 +189,9 @@ def run(
 
     total = len(watch.waiting) + len(watch.ended)
     with Progress(total=total, desc="run", unit="experiment", smoothing=0) as bar:
-        pause = POLL
         while watch.waiting:
-            sleep(pause)
-
-            began = watch.clock()
+            sleep(watch.pause())
             bar.set_postfix_str(", ".join(watch.look()))
-            pause = max(POLL, SPARING * (watch.clock() - began))
 
             if len(watch.ended) > bar.n:
                 keep()

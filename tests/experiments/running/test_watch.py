@@ -70,7 +70,8 @@ class FakeQueue:
     def log_tail(self, entry: Entry) -> str:
         return self.logs.get(entry.revision, "")
 
-    def enqueue(self, experiment: Experiment) -> None:
+    def enqueue(self, experiment: Experiment, old: Entry | None) -> None:
+        assert old == self.states.get(experiment.fingerprint)
         self.events.append(f"enqueue {experiment.fingerprint}")
         self._set(experiment.fingerprint, "Queued")
 
@@ -227,8 +228,8 @@ def test_a_submission_that_takes_long_is_no_stall(workspace):
     """An older worker takes the experiment up at once, and has no process yet."""
 
     class SlowQueue(FakeQueue):
-        def enqueue(self, experiment: Experiment) -> None:
-            super().enqueue(experiment)
+        def enqueue(self, experiment: Experiment, old: Entry | None) -> None:
+            super().enqueue(experiment, old)
             self.now += 2 * STALLED
             self.die(experiment)
 
@@ -260,7 +261,32 @@ def test_slow_looks_are_rarer(workspace):
     slow.turns = [slow.begin, lambda: None, slow.succeed]
     watch.run(Watch([ONE], workspace, slow, slow.clock), jobs=1, sleep=slow.sleep)
 
-    assert slow.pauses == [POLL, 2 * SPARING, 2 * SPARING]
+    queueing = 2  # the one more time that the queue's entries are asked for
+    assert slow.pauses == [2 * SPARING - queueing, 2 * SPARING, 2 * SPARING]
+
+
+def test_a_long_submission_looks_as_rarely(workspace):
+    """A look takes the longer, the more has ended."""
+
+    class SlowQueue(FakeQueue):
+        looks = 0
+
+        def entries(self) -> dict[str, Entry]:
+            self.looks += 1
+            self.now += 2
+            return super().entries()
+
+        def enqueue(self, experiment: Experiment, old: Entry | None) -> None:
+            super().enqueue(experiment, old)
+            self.now += 3
+
+    many = [
+        Experiment(f"row-{number:08x}", f"{number:08x}", ("evaluate",), ()) for number in range(100)
+    ]
+    slow = SlowQueue()
+    Watch(many, workspace, slow, slow.clock).submit(jobs=2)
+
+    assert slow.looks < 10
 
 
 def test_one_idle_look_between_two_experiments_is_no_stall(fake, workspace):
