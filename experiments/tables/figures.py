@@ -29,7 +29,7 @@ def draw_table(name: str, rows: list[Record], path: Path) -> bool:
     if name not in NAMES or not measured:
         return False
 
-    points = read_points(measured, NAMES[name], SHOWN[name])
+    points = read_points(rows, NAMES[name], SHOWN[name]).dropna(subset="value")
     with rc_context(STYLE):
         figure = draw_strengths(points) if name == "fig6" else draw_gammas(points)
         figure.savefig(path, metadata={"Software": None})
@@ -37,21 +37,32 @@ def draw_table(name: str, rows: list[Record], path: Path) -> bool:
 
 
 def read_points(rows: list[Record], pattern: re.Pattern[str], column: str) -> pd.DataFrame:
-    """What the rows' names say, with `value`, `interval` and the paper's `printed` number."""
+    """What the rows' names say, with `value`, `interval` and the paper's `printed` number.
+
+    What the names say is categorical, in the table's order also where rows are missing.
+    """
     points = []
     for row in rows:
         match = pattern.fullmatch(row["name"])
         assert match, row["name"]
-        measured = row["measured"][column]
+        measured = row["measured"][column] if row["measured"] else {}
         points.append(
             match.groupdict()
             | {
-                "value": measured["value"],
+                "value": measured.get("value"),
                 "interval": measured.get("interval"),
                 "printed": row["paper"].get(column),
             }
         )
-    return pd.DataFrame(points)
+    frame = pd.DataFrame(points)
+    for said in pattern.groupindex:
+        frame[said] = pd.Categorical(frame[said], frame[said].dropna().unique())
+    return frame
+
+
+def measured_in(column: pd.Series) -> list[str]:
+    """Those of a column's categories that occur, in the table's order."""
+    return list(column.cat.remove_unused_categories().cat.categories)
 
 
 def draw_strengths(points: pd.DataFrame) -> Figure:
@@ -59,12 +70,12 @@ def draw_strengths(points: pd.DataFrame) -> Figure:
 
     What has no strength, the baseline and images from noise, is a level line.
     """
-    figure, panels = make_panels(list(points["shots"].unique()), "strength s", "top-1 in percent")
+    figure, panels = make_panels(measured_in(points["shots"]), "strength s", "top-1 in percent")
     plain = points["strength"].isna()
-    levels = dict(zip(points[plain]["method"].unique(), LEVELS, strict=False))
-    lines = dict(zip(points[~plain]["method"].unique(), LINES, strict=False))
+    levels = dict(zip(measured_in(points[plain]["method"]), LEVELS, strict=False))
+    lines = dict(zip(measured_in(points[~plain]["method"]), LINES, strict=False))
 
-    for shots, part in points.groupby("shots"):
+    for shots, part in points.groupby("shots", observed=True):
         axes = panels[str(shots)]
         for method, (colour, dashes) in levels.items():
             for value in part[part["method"] == method]["value"]:
@@ -80,18 +91,18 @@ def draw_strengths(points: pd.DataFrame) -> Figure:
 
 def draw_gammas(points: pd.DataFrame) -> Figure:
     """Table 6: gain against γ by strength, a panel for each number of shots, beside the paper's."""
-    figure, panels = make_panels(list(points["shots"].unique()), "γ", "gain in points")
-    gammas = list(points["gamma"].unique())
-    lines = dict(zip(points["strength"].unique(), LINES, strict=False))
+    figure, panels = make_panels(measured_in(points["shots"]), "γ", "gain in points")
+    gammas = measured_in(points["gamma"])
+    lines = dict(zip(measured_in(points["strength"]), LINES, strict=False))
 
-    for shots, part in points.groupby("shots"):
+    for shots, part in points.groupby("shots", observed=True):
         axes = panels[str(shots)]
         axes.axhline(0, color="#000000", lw=0.8)
         axes.set_xticks(range(len(gammas)), gammas)
 
         for strength, style in lines.items():
             own = part[part["strength"] == strength]
-            own = own.assign(x=own["gamma"].map(gammas.index)).sort_values("x")
+            own = own.assign(x=[gammas.index(gamma) for gamma in own["gamma"]]).sort_values("x")
             draw_line(axes, own, f"s = {strength}", style)
 
             colour, mark = style

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from experiments.tables.figures import NAMES, draw_table, read_points
+from experiments.tables.figures import NAMES, draw_gammas, draw_table, read_points
 from experiments.tables.recipes import cases, read_preset
 
 PRESET = read_preset("toybirds")
@@ -47,10 +47,40 @@ def test_equal_rows_are_equal_bytes(table, column, tmp_path):
     assert one == two
 
 
-def test_what_is_missing_is_left_out(tmp_path):
+@pytest.mark.parametrize("missing", ["5-shot s=0.5 gamma=1.5", "5-shot s=0.5 gamma=0.1"])
+def test_a_missing_row_leaves_the_others_in_their_order(missing):
     rows = rows_of("table6", "gain")
-    rows[0]["measured"] = None
-    assert draw_table("table6", rows, tmp_path / "table.png")
+    for row in rows:
+        if row["name"] == missing:
+            row["measured"] = None
+
+    points = read_points(rows, NAMES["table6"], "gain").dropna(subset="value")
+    figure = draw_gammas(points)
+
+    assert len(points) == len(rows) - 1
+    few, whole = figure.axes
+    for axes in (few, whole):
+        assert [tick.get_text() for tick in axes.get_xticklabels()] == [
+            "1.5", "1.0", "0.5", "0.3", "0.1", "0.0",
+        ]  # fmt: skip
+    assert [axes.get_title() for axes in (few, whole)] == ["5-shot", "all-shot"]
+
+
+def test_what_is_missing_everywhere_has_no_place(tmp_path):
+    rows = rows_of("table6", "gain")
+    for row in rows:
+        if row["name"].startswith("all-shot") or row["name"].endswith("gamma=0.1"):
+            row["measured"] = None
+
+    points = read_points(rows, NAMES["table6"], "gain").dropna(subset="value")
+    (only,) = [axes for axes in draw_gammas(points).axes if axes.get_title()]
+    assert [tick.get_text() for tick in only.get_xticklabels()] == [
+        "1.5",
+        "1.0",
+        "0.5",
+        "0.3",
+        "0.0",
+    ]
 
 
 def test_other_tables_and_tables_without_results_are_not_drawn(tmp_path):
