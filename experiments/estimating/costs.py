@@ -3,7 +3,6 @@
 from math import ceil
 from typing import Any, NamedTuple
 
-import numpy as np
 import pandas as pd
 
 from experiments.estimating.calibration import Rates
@@ -15,7 +14,6 @@ from stages.filter import count_dropped
 from stages.shared.diffusion.sampling import Sampling, forward_passes
 from stages.shared.params import pick
 from stages.shared.schemas import synthesize
-from stages.shared.tables import SHARD_ROWS
 
 PNG = 1.7  # bytes a pixel, of a photograph of 512 pixels
 
@@ -104,22 +102,19 @@ def clip_line(task: Task, stage: str, images: int, processes: int) -> Line:
 
 
 def drawing_line(task: Task, stage: str, plan: pd.DataFrame, processes: int, cores: int) -> Line:
-    """Processes take turns at the plan's shards; each encodes a reference once."""
+    """Processes share the batches by their costs; each encodes the references of its own images."""
     rates = task.rates
     passes, passes_a_step = count_passes(pick(synthesize.Params, task.tree).synth, plan)
     images = passes / passes_a_step * rates.sampler_step.seconds + rates.decoding.seconds
-    references = plan["source_key"].replace("", None)
-    shard = np.arange(len(plan)) // SHARD_ROWS
+    references = plan["source_key"].replace("", None).nunique()
 
-    def seconds(mine: np.ndarray) -> float:
-        encoding = references[mine].nunique() * rates.encoding.seconds
-        return float(images[mine].sum() + encoding)
+    def seconds(workers: int) -> float:
+        encoded = min(references, len(plan) / workers)
+        return float(images.sum()) / workers + encoded * rates.encoding.seconds
 
-    largest = max(seconds(shard % processes == first) for first in range(processes))
-    alone = seconds(shard >= 0) / cores
-
+    alone = seconds(1) / cores
     does = f"{len(plan):,} images, {passes.sum():,} UNet forwards"
-    return Line(stage, does, alone, alone if processes == 1 else largest)
+    return Line(stage, does, alone, alone if processes == 1 else seconds(processes))
 
 
 def count_passes(sampling: Sampling, plan: pd.DataFrame) -> tuple[pd.Series, int]:
@@ -132,6 +127,8 @@ def count_passes(sampling: Sampling, plan: pd.DataFrame) -> tuple[pd.Series, int
 
 def train_line(task: Task, stage: str, arm: dict[str, Any]) -> Line:
     """Processes share the trials, and CLIP's labelling; the first one tests all trials.
+
+    More processes than trials share each batch and the tests, of whose messages no second is told.
 
     Images are loaded while the network computes, so that the slower of the two counts. An answer
     is a third of a training step, of which two are the way back.
@@ -157,6 +154,8 @@ def train_line(task: Task, stage: str, arm: dict[str, Any]) -> Line:
     tests /= min(trials, task.cores)
 
     def seconds(processes: int) -> float:
+        if processes > trials:
+            return (trials * trial + tests + labelling) / processes
         return ceil(trials / processes) * trial + tests + labelling / processes
 
     # on a CPU, the cores take the trials; not so where processes are launched

@@ -83,13 +83,15 @@ def test_images_from_noise_encode_no_reference_and_show_no_attention():
     assert found["attention"] == 0
 
 
-def test_processes_share_whole_shards():
-    """2,500 images are three shards; of two processes one makes the first and the third."""
+def test_processes_share_images_and_each_encodes_the_references_of_its_own():
     image = 17 * 0.25 + 1.125
     task = task_of(plan_of([0.7] * 2500, 5), processes=2)
 
     assert seconds(task)["synthesize"] == pytest.approx(2500 * image + 5 * 0.5)
-    assert shared(task)["synthesize"] == pytest.approx(1500 * image + 5 * 0.5)
+    assert shared(task)["synthesize"] == pytest.approx(1250 * image + 5 * 0.5)
+
+    many = task_of(plan_of([0.7] * 8, 8), processes=4)
+    assert shared(many)["synthesize"] == pytest.approx(2 * image + 2 * 0.5)
 
 
 def test_the_cores_of_a_cpu_share_images_halves_of_a_batch_and_trials():
@@ -121,10 +123,15 @@ def test_attention_draws_its_own_few():
 
 
 def test_trials_are_shared_and_tests_are_not():
-    for processes, rounds in ((1, 3), (2, 2), (8, 1)):
+    for processes, rounds in ((1, 3), (2, 2), (3, 1)):
         found = shared(task_of(processes=processes))
         assert found["train_real@baseline"] == pytest.approx(rounds * TRIAL + TESTS)
         assert found["train@diffmix"] == found["train_real@baseline"]
+
+
+def test_more_processes_than_trials_share_batches_and_tests():
+    found = shared(task_of(processes=8))
+    assert found["train_real@baseline"] == pytest.approx((3 * TRIAL + TESTS) / 8)
 
 
 def test_the_slower_of_loading_and_computing_counts():
@@ -155,9 +162,9 @@ def test_a_run_costs_its_hours_on_one_gpu():
 
 
 def test_every_gpu_of_a_machine_is_paid_for_until_the_run_ends():
-    """Of three processes: 10,600 s, 163.75 + 0.2 + 2.6 + 8.75 s and four arms of 12.6 s."""
+    """Of three processes: 10,600 s, 56.25 + 0.2 + 2.6 + 8.75 s and four arms of 12.6 s."""
     price = price_run(task_of(processes=3), 36.0)
-    assert price == pytest.approx((36.0, 284.221, 3 * 108.257))
+    assert price == pytest.approx((36.0, 284.221, 3 * 107.182))
 
 
 def test_disk_holds_images_weights_and_a_copy():
