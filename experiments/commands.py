@@ -49,8 +49,3 @@ def command_environment() -> dict[str, str]:
 def git(*words: str) -> str:
     """Run a git command and return what it prints; raises CalledProcessError where it fails."""
     return subprocess.run(["git", *words], capture_output=True, text=True, check=True).stdout
-
-
-def current_commit() -> str:
-    """The short hash of the commit that is checked out."""
-    return git("rev-parse", "--short", "HEAD").strip()

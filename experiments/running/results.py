@@ -164,14 +164,16 @@ def write(path: Path, table: Table, rows: list[Record], preset: str, setting: Se
     write_json(path, content)
 
     page = render(table, rows, preset, setting)
-    if draw_table(path.stem, rows, path.with_suffix(".png")):
+    name = path.stem.partition("-of-")[0]  # table6-of-3 are the replicates of table6
+    if draw_table(name, rows, path.with_suffix(".png")):
         page += f"\n![{table.title}]({path.stem}.png)\n"
     path.with_suffix(".md").write_text(page)
 
 
 def render(table: Table, rows: list[Record], preset: str, setting: Setting) -> str:
     """The rows as a Markdown table: ours, then the paper's."""
-    printed = list(dict.fromkeys(column for row in rows for column in row["paper"]))
+    papers = {column for row in rows for column in row["paper"]}
+    printed = [*filter(papers.__contains__, table.columns), *sorted(papers - set(table.columns))]
     head = ["", *table.columns, *(f"paper: {column}" for column in printed)]
 
     lines = [head, ["---"] * len(head)]
@@ -213,11 +215,11 @@ def explain(preset: str, setting: Setting, has_printed: bool) -> str:
 
 def name_code(rows: list[Record]) -> str:
     """Which code made the rows; nothing where none is measured."""
-    counts = Counter(commit for row in rows for commit in row["commits"] or [])
+    counts = Counter(" and ".join(row["commits"]) for row in rows if row["commits"])
     if len(counts) < 2:
-        return "".join(f"Made by the code of commit {commit}." for commit in counts)
+        return "".join(f"Made by the code of commit {commits}." for commits in counts)
 
-    parts = [f"{count} by that of {commit}" for commit, count in counts.items()]
+    parts = [f"{count} by that of {commits}" for commits, count in counts.items()]
     return f"Rows made by the code of several commits: {', '.join(parts)}."
 
 

@@ -151,10 +151,10 @@ def ledger_of(entries: dict[str, dict]) -> Ledger:
         ("table1", "Diff-Mix", "RN50 Aircraft", 90.25),
         ("table1", "Real-filtering", "RN50 average", 91.22),
         ("table1", "Diff-Mix + CutMix", "ViT average", 92.46),
-        ("table2", "IF=100 CMO + DRW", "Few", 14.66),
-        ("table2", "IF=50 Diff-Mix", "All", 58.19),
-        ("table3", "IF=100 Diff-Mix", "Few", 78.41),
-        ("table3", "IF=10 CE", "All", 95.07),
+        ("table2", "IF=100 CMO + DRW", "few", 14.66),
+        ("table2", "IF=50 Diff-Mix", "all", 58.19),
+        ("table3", "IF=100 Diff-Mix", "few", 78.41),
+        ("table3", "IF=10 CE", "all", 95.07),
         ("table4", "Diff-Mix", "waterbird on land", 63.24),
         ("table5", "5-shot Diff-Gen DB", "FID", 19.55),
         ("table5", "all-shot Diff-Mix TI + DB", "accuracy", 82.85),
@@ -354,6 +354,13 @@ def test_a_page_names_the_code_that_made_its_rows():
     assert name_code([abc, none]) == "Made by the code of commit abc."
     assert name_code([abc, abc, {"commits": ["def"]}]) == (
         "Rows made by the code of several commits: 2 by that of abc, 1 by that of def."
+    )
+
+
+def test_a_row_of_several_commits_counts_once():
+    both = {"commits": ["abc", "def"]}
+    assert name_code([both, {"commits": ["abc"]}]) == (
+        "Rows made by the code of several commits: 1 by that of abc and def, 1 by that of abc."
     )
 
 
