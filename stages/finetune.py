@@ -43,7 +43,14 @@ from stages.shared.prompts import class_prompts
 from stages.shared.running.checkpoint import load_checkpoint, save_checkpoint
 from stages.shared.running.forks import Partner, forks, in_two
 from stages.shared.running.inputs import run
-from stages.shared.running.processes import common_folder, launch, processes, share, sum_gradients
+from stages.shared.running.processes import (
+    check_agreement,
+    common_folder,
+    launch,
+    processes,
+    share,
+    sum_gradients,
+)
 from stages.shared.running.runtime import (
     checkpoint_seconds,
     compiles,
@@ -279,6 +286,7 @@ def finetune(
     """
     examples = encode_images(learner, table, classes)
     losses = learner.restore(checkpoint) if checkpoint.exists() else []
+    check_agreement(len(losses), checkpoint)
     params = learner.params
     prompts = class_prompts(classes, learner.strategy)
     watcher = Watcher(tracker, learner.pipeline, prompts, params.resolution, len(losses))

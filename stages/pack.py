@@ -43,12 +43,41 @@ MODEL = "finetune"  # what to pack, beside arms
 UNKNOWN = "unknown"  # the commit of what is in no repository
 
 
+def read_lock() -> dict[str, Any]:
+    """What each stage has read and made when it was last run, by the stages' names."""
+    return YAML(typ="safe").load(LOCK.read_text())["stages"] if LOCK.is_file() else {}
+
+
 def read_locked(stage: str) -> dict[str, Any]:
     """The parameters that a stage was last run with; raises BadInput where it never was."""
-    locked = YAML(typ="safe").load(LOCK.read_text())["stages"] if LOCK.is_file() else {}
+    locked = read_lock()
     if stage not in locked:
         raise BadInput(f"{LOCK}: knows no stage {stage}; run `dvc repro` first")
     return locked[stage]["params"]["params.yaml"]
+
+
+def is_settled(stage: str) -> bool:
+    """Whether a stage, and each one before it, has read what the stages before it hold now.
+
+    That is not so after a run that was broken off between two of them.
+    """
+    locked = read_lock()
+    made = {
+        out["path"]: (name, out["md5"]) for name in locked for out in locked[name].get("outs", [])
+    }
+    seen = {stage}
+    waiting = [stage]
+
+    while waiting:
+        for read_one in locked[waiting.pop()].get("deps", []):
+            maker, md5 = made.get(read_one["path"], (None, None))
+            if maker and read_one["md5"] != md5:
+                return False
+            if maker and maker not in seen:
+                seen.add(maker)
+                waiting.append(maker)
+
+    return True
 
 
 def read_config(arm: str, trial: int) -> Config:
@@ -63,13 +92,15 @@ def read_config(arm: str, trial: int) -> Config:
         raise BadInput(f"{PATH}: there is no arm {arm!r} among {known}")
     check_trial(arm, trial)
 
-    trained = read_locked(f"{GROUPS[group]}@{arm}")
+    stage = f"{GROUPS[group]}@{arm}"
+    trained = read_locked(stage)
+    sees_method = group == "synthetic" and is_settled(stage)
     return Config(
         architecture=trained["train.architecture"],
         classes=list(read_classes(DOWNLOAD)["name"]),
         resize=trained["train.resize"],
         resolution=trained["train.resolution"],
-        method=TITLES[read_locked("method")["method"]],
+        method=TITLES[read_locked("method")["method"]] if sees_method else None,
         arm=arm,
         trial=trial,
         top1=measure_trial(arm, trial),

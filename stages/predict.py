@@ -22,6 +22,7 @@ import pandas as pd
 from PIL import Image
 from torch import Tensor
 
+from stages.datasets.folder import is_clutter
 from stages.datasets.images import SUFFIXES, encode_image
 from stages.shared.errors import BadInput
 from stages.shared.running.runtime import BATCH
@@ -40,8 +41,7 @@ def find_images(paths: list[Path]) -> list[Path]:
     found: dict[Path, None] = {}
     for path in paths:
         if path.is_dir():
-            inside = [each for each in path.rglob("*") if each.suffix.lower() in SUFFIXES]
-            found |= dict.fromkeys(sorted(inside))
+            found |= dict.fromkeys(sorted(list_folder(path)))
         elif path.is_file():
             found[path] = None
         else:
@@ -50,6 +50,14 @@ def find_images(paths: list[Path]) -> list[Path]:
     if not found:
         raise BadInput(f"{paths[0]}: holds no images; name one, or a folder of them")
     return list(found)
+
+
+def list_folder(folder: Path) -> Iterator[Path]:
+    """The images in a folder and those below it, but for hidden ones and a system's own."""
+    for path in folder.rglob("*"):
+        hidden = any(map(is_clutter, path.relative_to(folder).parts))
+        if path.suffix.lower() in SUFFIXES and not hidden:
+            yield path
 
 
 def open_image(path: Path) -> Image.Image:

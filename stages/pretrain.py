@@ -74,6 +74,7 @@ RECIPE: dict[str, Any] = {
     },
     "judge": {"steps": 2_250, "batch": 64, "learning_rate": 3e-3, "images": 12_000},
 }  # fmt: skip
+SEES_VAE = ("unet", "clip")  # trained on what the autoencoder makes of pictures
 WORK = Path(".work/pretrain")
 RECORD = "recipe.json"
 PIPELINE = TOYBIRDS_BASE / "pipeline"
@@ -88,7 +89,8 @@ def fit(name: str, model: nn.Module, loss: Loss, goes_on: bool) -> list[float]:
     """Train one network by its entry of the recipe; returns its loss curve."""
     recipe = RECIPE[name]
     sitting = len(read_record().get(name, [])) if goes_on else 0
-    path = WORK / f"{name}-{digest(world(), recipe, sitting)}.pt"
+    sees = [vae_key()] if name in SEES_VAE else []
+    path = WORK / f"{name}-{digest(world(), recipe, sitting, *sees)}.pt"
     seed = RECIPE["seed"] + sitting
 
     return train(path, model, loss, recipe["steps"], recipe["learning_rate"], seed)

@@ -219,7 +219,8 @@ def main() -> None:
     (METRICS / "summary.md").write_text(summarise(title, method, *parts), encoding="utf-8")
 
     print("\n".join(tell_arms(measured["arms"], measured["gain"])))
-    if taken := read_seconds():
+    arms = {arm for group in params.arms.values() for arm in group}
+    if taken := read_seconds(arms):
         print(tell_seconds(taken))
     print(f"the whole report: {METRICS}/report.html")
     print("a classifier to take away: python -m stages.pack ARM FOLDER")

@@ -168,8 +168,12 @@ def _subfolders(folder: Path) -> list[Path]:
 
 
 def _visible(folder: Path) -> list[Path]:
-    paths = (path for path in folder.iterdir() if not path.name.startswith("."))
-    return [path for path in paths if path.name not in CLUTTER]
+    return [path for path in folder.iterdir() if not is_clutter(path.name)]
+
+
+def is_clutter(name: str) -> bool:
+    """Whether a file or folder of that name is hidden, or put beside people's files by a system."""
+    return name.startswith(".") or name in CLUTTER
 
 
 def _images(folder: Path) -> list[Path]:

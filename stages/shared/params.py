@@ -8,9 +8,9 @@ import re
 import reprlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError
 
@@ -30,6 +30,7 @@ class Section(BaseModel):
 
 
 Model = TypeVar("Model", bound=Section)
+Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]  # what every generator of random numbers takes
 
 
 def leaves(model: type[Section], sections: Mapping[str, str] | None = None) -> list[str]:

@@ -10,10 +10,13 @@ from torch import nn
 from stages.finetune import Batch, Learner, TokenEmbedding, diffusion_loss, finetune, row_weights
 from stages.shared.diffusion.base_model import load_base, load_finetuned
 from stages.shared.diffusion.text import tokenize
+from stages.shared.errors import BadInput
 from stages.shared.pretrained.reference import Pretrained
+from stages.shared.running.processes import processes
 from stages.shared.schemas.finetune import Finetune
 from stages.shared.watching.tracking import NOWHERE, Tracker, track
 from tests.conftest import PIPELINE
+from tests.support.launched import launched
 
 BASE = Pretrained(id=PIPELINE, revision=None)
 
@@ -134,6 +137,19 @@ def test_a_resumed_run_equals_an_unbroken_one(table, classes, tmp_path, monkeypa
 
     assert resumed.losses == whole.losses
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters, resumed.parameters, strict=True))
+
+
+def test_a_checkpoint_that_not_all_processes_see_is_refused(table, classes, tmp_path, monkeypatch):
+    """They would sum gradients of different models."""
+    monkeypatch.setenv("DIFFMIX_CHECKPOINT", "0")
+    learn("db", table, classes, tmp_path)
+
+    def go_on() -> None:
+        folder = tmp_path / ("", "elsewhere")[processes().process_index]
+        learn("db", table, classes, folder, steps=3)
+
+    with pytest.raises(BadInput, match=r"\.pt: not all processes see the same file"):
+        launched(2, go_on)
 
 
 @pytest.mark.parametrize("prediction", ["v_prediction", "epsilon"])

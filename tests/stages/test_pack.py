@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,9 +13,11 @@ import onnxruntime
 import pandas as pd
 import pytest
 import torch
+import yaml
 from diffusers import StableDiffusionPipeline
 from diffusers.utils import convert_state_dict_to_diffusers
 from peft import LoraConfig, get_peft_model_state_dict
+from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save_file
 
@@ -86,7 +89,9 @@ def test_the_card_s_lines_for_onnx_answer_as_predict(network, tmp_path, monkeypa
     """The photo has the square's size: libraries resize alike but for a rounding."""
     run_pack(monkeypatch, "diffmix", "birds", "--onnx")
     photo = draw_image(0, (32, 32))
-    photo.save("photo.png")
+    exif = Image.Exif()
+    exif[0x0112] = 6  # lies on its side, as a telephone's
+    photo.transpose(Image.Transpose.ROTATE_90).save("photo.png", exif=exif)
 
     card = (tmp_path / "birds/README.md").read_text(encoding="utf-8")
     (snippet,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
@@ -123,6 +128,57 @@ def test_what_was_trained_is_packed_not_what_params_yaml_says_now(network, tmp_p
     params.write_text(params.read_text().replace("resolution: 64", "resolution: 16"))
     run_pack(monkeypatch, "diffmix", "packed")
     assert load_packed(tmp_path / "packed").config.resolution == SIDE
+
+
+def locked(**read: str) -> dict:
+    """dvc.lock's stages after a run that was whole, but for the hashes that `train` has `read`."""
+    hashes = {"data/method/plan.json": "m", "data/plan": "p", "data/filter": "f"} | read
+    reads = [{"path": path, "md5": md5} for path, md5 in hashes.items()]
+    return {
+        "method": {"outs": [{"path": "data/method/plan.json", "md5": "m"}]},
+        "plan": {"deps": reads[:1], "outs": [{"path": "data/plan", "md5": "p"}]},
+        "filter": {"deps": reads[1:2], "outs": [{"path": "data/filter", "md5": "f"}]},
+        "train@diffmix": {"deps": [*reads[2:], {"path": "stages/train.py", "md5": "c"}]},
+    }
+
+
+@pytest.mark.parametrize(
+    ("read", "settled"),
+    [
+        ({}, True),
+        ({"data/filter": "older"}, False),
+        ({"data/plan": "older"}, False),
+        ({"data/method/plan.json": "older"}, False),
+    ],
+)
+def test_a_run_that_was_broken_off_is_not_settled(read, settled, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    lock = {"schema": "2.0", "stages": locked(**read)}
+    Path("dvc.lock").write_text(yaml.safe_dump(lock))
+    assert stage.is_settled("train@diffmix") is settled
+
+
+def test_what_stands_in_no_lock_has_no_method(network, tmp_path, monkeypatch):
+    """Another method is resolved by now; the arm is that of before."""
+    lock = yaml.safe_load(Path("dvc.lock").read_text())
+    lock["stages"]["method"]["outs"] = [{"path": "data/method/plan.json", "md5": "new"}]
+    lock["stages"]["train@diffmix"]["deps"] = [{"path": "data/method/plan.json", "md5": "old"}]
+    Path("dvc.lock").write_text(yaml.safe_dump(lock))
+
+    run_pack(monkeypatch, "diffmix", "packed")
+    assert load_packed(tmp_path / "packed").config.method is None
+    assert "\n# small_resnet, arm diffmix\n" in (tmp_path / "packed/README.md").read_text()
+
+
+def test_an_arm_of_real_images_has_no_method(network, tmp_path, monkeypatch):
+    shutil.copytree("data/train/diffmix", "data/train/baseline")
+    lock = yaml.safe_load(Path("dvc.lock").read_text())
+    lock["stages"]["train_real@baseline"] = lock["stages"]["train@diffmix"]
+    Path("dvc.lock").write_text(yaml.safe_dump(lock))
+
+    run_pack(monkeypatch, "baseline", "packed")
+    assert load_packed(tmp_path / "packed").config.method is None
+    assert "\n# small_resnet, arm baseline\n" in (tmp_path / "packed/README.md").read_text()
 
 
 def test_an_arm_that_was_not_run_yet_is_refused(network, tmp_path, monkeypatch):

@@ -56,6 +56,18 @@ def test_a_folder_is_read_whole_in_order_and_what_is_no_image_left_out(monkeypat
     assert images == ["images/a.PNG", "images/b.png", "images/more/c.webp"]
 
 
+@pytest.mark.parametrize("name", ["._b.png", "@eaDir/b.png", ".thumbnails/b.png"])
+def test_what_a_system_put_beside_is_left_out(name, tmp_path, monkeypatch, capsys):
+    hidden = tmp_path / "images" / name
+    hidden.parent.mkdir(exist_ok=True)
+    hidden.write_bytes(b"no picture")
+
+    lines = csv.DictReader(io.StringIO(run(monkeypatch, capsys, "images", "--top", "1")))
+    assert [line["image"] for line in lines] == [
+        "images/a.PNG", "images/b.png", "images/more/c.webp",
+    ]  # fmt: skip
+
+
 def test_json_into_a_file(tmp_path, monkeypatch, capsys):
     assert run(monkeypatch, capsys, "images", "--top", "2", "--output", "out.json") == ""
     entries = json.loads((tmp_path / "out.json").read_text())

@@ -16,6 +16,7 @@ from torchvision.models import (
 from torchvision.models.resnet import BasicBlock, conv1x1, conv3x3
 
 from stages.shared.classifier.choices import Architecture
+from stages.shared.errors import BadInput
 
 PRETRAINED: dict[Architecture, WeightsEnum] = {
     "resnet18": ResNet18_Weights.IMAGENET1K_V1,
@@ -104,9 +105,16 @@ def _down(channels: int, wider: int) -> BasicBlock:
 def load_weights(weights: WeightsEnum) -> dict[str, Tensor]:
     """torchvision's weights, from its cache or its host.
 
-    The file's hash is checked, and nothing in the file is run.
+    The file's hash is checked, and nothing in the file is run. Raises BadInput where it cannot be
+    fetched.
     """
-    state = weights.get_state_dict(progress=True, check_hash=True, weights_only=True)
+    try:
+        state = weights.get_state_dict(progress=True, check_hash=True, weights_only=True)
+    except (OSError, RuntimeError) as error:
+        raise BadInput(
+            f"params.yaml: train.pretrained: {weights.url} cannot be fetched ({error}); "
+            f"put the file into {torch.hub.get_dir()}/checkpoints, or run again"
+        ) from None
     return state  # type: ignore[return-value]
 
 

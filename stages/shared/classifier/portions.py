@@ -5,12 +5,10 @@ computes a portion of each batch's rows. What is small, labels and outputs, all 
 rows: so losses and accuracies are those of the whole batch, computed as one process computes them.
 """
 
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
 import torch.distributed
-from accelerate.utils import gather_object
 from torch import Tensor
 
 from stages.shared.errors import BadInput
@@ -46,18 +44,6 @@ def check_portion(portion: Portion, size: int) -> None:
         raise BadInput(
             f"params.yaml: train.batch: a batch of {size} images cannot be shared by "
             f"{portion.total} processes; launch fewer, or raise it"
-        )
-
-
-def check_agreement(portion: Portion, epochs: int, checkpoint: Path) -> None:
-    """Raises BadInput where the processes would not go on from the same epoch, and wait for ever.
-
-    epochs: how many this process has found in `checkpoint`.
-    """
-    if portion.total > 1 and len(set(gather_object([epochs]))) > 1:
-        raise BadInput(
-            f"{checkpoint}: not all processes see the same file; "
-            "run on a file system that all nodes share"
         )
 
 

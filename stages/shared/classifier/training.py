@@ -24,11 +24,11 @@ from stages.shared.classifier.data import (
 )
 from stages.shared.classifier.mixing import mix_batch, mix_probability
 from stages.shared.classifier.networks import build_network
-from stages.shared.classifier.portions import WHOLE, Portion, check_agreement, join_rows
+from stages.shared.classifier.portions import WHOLE, Portion, join_rows
 from stages.shared.classifier.schedules import cross_entropy, drw_weights, join, rate_factor
 from stages.shared.classifier.together import GradientSums, join_norms
 from stages.shared.running.checkpoint import load_checkpoint, save_checkpoint
-from stages.shared.running.processes import gather
+from stages.shared.running.processes import check_agreement, gather
 from stages.shared.running.runtime import (
     checkpoint_seconds,
     device,
@@ -51,7 +51,8 @@ def open_trial(
     if checkpoint.exists():
         restore_state(state, checkpoint)
 
-    check_agreement(portion, len(state["history"]), checkpoint)
+    if portion.total > 1:
+        check_agreement(len(state["history"]), checkpoint)
     return state
 
 

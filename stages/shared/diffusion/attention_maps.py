@@ -33,7 +33,8 @@ def map_sides(unet: UNet2DConditionModel, side: int) -> list[int]:
     4, since maps of 4 find hardly more than chance.
     """
     levels = enumerate(unet.config.down_block_types)
-    sides = [side >> level for level, kind in levels if "CrossAttn" in kind]
+    # a UNet halves an odd number of cells to the larger half
+    sides = [-(-side >> level) for level, kind in levels if "CrossAttn" in kind]
 
     usual = [cells for cells in sides if COARSEST <= cells <= FINEST]
     nearest = min(sides, key=lambda cells: abs(cells - COARSEST))
@@ -114,6 +115,7 @@ class Record:
 
     def mean(self) -> Tensor:
         """float32 (n, words, side, side) at the latents' size, on the device."""
+        assert self.count, f"no cross-attention has {self.sides} cells a side"
         return self.total / self.count
 
     def maps(self) -> Tensor:

@@ -42,11 +42,13 @@ class Watcher:
 
     def look(self, losses: Sequence[Any]) -> None:
         """Called after each step, with the losses of all steps so far."""
-        if self.tracker.loggers and time.monotonic() - self.looked >= SECONDS:
-            self.tell(losses)
-
         every = sample_steps()
-        if every and len(losses) % every == 0:
+        draws = every and len(losses) % every == 0
+
+        # losses before the picture of a later step: some services take no step that lies behind
+        if self.tracker.loggers and (draws or time.monotonic() - self.looked >= SECONDS):
+            self.tell(losses)
+        if draws:
             self.tracker.picture("samples", self.draw(), len(losses))
 
     def tell(self, losses: Sequence[Any]) -> None:

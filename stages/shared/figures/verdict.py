@@ -154,7 +154,10 @@ def tell_losers(verdict: Verdict) -> str:
     """At whose cost?"""
     losers = verdict.losers
     if not losers:
-        return f"None of {verdict.classes} classes loses more than {LOSS:g} points."
+        return (
+            f"None of {verdict.classes} classes loses more than {LOSS:g} points beyond what chance "
+            "does with so many test images."
+        )
 
     names = [f"{each.title} {each.before:.1f} → {each.after:.1f}" for each in losers[:NAMED]]
     if len(losers) > NAMED:

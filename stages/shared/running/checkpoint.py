@@ -23,7 +23,7 @@ def save_checkpoint(state: dict[str, Any], path: Path) -> None:
 def load_checkpoint(path: Path) -> dict[str, Any]:
     """Load tensors only, never code, to the CPU; raises BadInput for any other file.
 
-    To the CPU, since AdamW would wait for a GPU at every step if its counter of steps lay on it.
+    To the CPU, since a GPU would hold the state twice while it is taken over.
     """
     try:
         return torch.load(path, map_location="cpu", weights_only=True)

@@ -7,6 +7,7 @@ started, compute their pieces by themselves.
 
 import multiprocessing
 import os
+import pickle
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -172,9 +173,21 @@ def _run(
         sender.send(_End())
     except BaseException as error:
         with suppress(ConnectionError):  # nobody listens any more
-            sender.send(_Failure(error, traceback.format_exc()))
+            sender.send(_Failure(portable(error), traceback.format_exc()))
     finally:
         os._exit(0)
+
+
+def portable(error: BaseException) -> BaseException:
+    """The error, or its words alone where pickle cannot take it to another process.
+
+    An error that holds a connection, as those of HTTP do, is such a one.
+    """
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error
 
 
 def _receive(receiver: Connection, child: multiprocessing.Process):

@@ -107,6 +107,18 @@ def gather(mine: dict[int, Item]) -> dict[int, Item]:
     return {key: found[key] for key in sorted(found)}
 
 
+def check_agreement(done: int, checkpoint: Path) -> None:
+    """Raises BadInput where the processes would not go on from the same step, and wait for ever.
+
+    done: how many steps this process has found in `checkpoint`.
+    """
+    if processes().num_processes > 1 and len(set(gather_object([done]))) > 1:
+        raise BadInput(
+            f"{checkpoint}: not all processes see the same file; "
+            "run on a file system that all nodes share"
+        )
+
+
 def sum_gradients(
     parameters: Sequence[torch.nn.Parameter],
     loss: Tensor,

@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from stages.shared.params import Section
+from stages.shared.params import Section, Seed
 from stages.shared.pretrained.reference import Pretrained
 
 
@@ -22,6 +22,6 @@ class Finetune(Section):
 class Params(Section):
     """What the stage reads of params.yaml."""
 
-    seed: int = Field(ge=0)
+    seed: Seed
     base: Pretrained
     finetune: Finetune

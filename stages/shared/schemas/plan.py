@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from stages.shared.errors import BadInput
 from stages.shared.methods import Mode
-from stages.shared.params import Section
+from stages.shared.params import Section, Seed
 from stages.shared.pretrained.reference import Pretrained
 
 
@@ -37,7 +37,7 @@ class Synth(Section):
 class Params(Section):
     """What the stage reads of params.yaml."""
 
-    seed: int = Field(ge=0)
+    seed: Seed
     subset: Subset
     synth: Synth
     clip: Pretrained

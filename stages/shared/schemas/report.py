@@ -2,11 +2,9 @@
 
 from typing import Any
 
-from pydantic import Field
-
 from stages.shared.classifier.choices import Gamma
 from stages.shared.methods import Name
-from stages.shared.params import Section
+from stages.shared.params import Section, Seed
 
 
 class Data(Section):
@@ -30,7 +28,7 @@ class Synth(Section):
 class Params(Section):
     """What the stage reads of params.yaml."""
 
-    seed: int = Field(ge=0)
+    seed: Seed
     method: Name
     data: Data
     base: Base

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from stages.shared.params import Section
+from stages.shared.params import Section, Seed
 
 Exponent = Literal["n-2", "n-1"]  # Eq. 4's divisor: as the official code has it, or as printed
 
@@ -21,5 +21,5 @@ class Subset(Section):
 class Params(Section):
     """What the stage reads of params.yaml."""
 
-    seed: int = Field(ge=0)
+    seed: Seed
     subset: Subset

@@ -18,7 +18,7 @@ from stages.shared.classifier.choices import (
 )
 from stages.shared.errors import BadInput
 from stages.shared.methods import Method
-from stages.shared.params import PATH, Section
+from stages.shared.params import PATH, Section, Seed
 from stages.shared.pretrained.reference import Pretrained
 
 
@@ -80,7 +80,7 @@ class RealArm(Section):
 class RealParams(Section):
     """What the stage reads of params.yaml for a real arm; `arm` is that arm's section."""
 
-    seed: int = Field(ge=0)
+    seed: Seed
     train: Train
     arm: RealArm
 

@@ -15,7 +15,7 @@ pipeline_tag: image-classification
 tags: [diff-mix, image-classification]
 ---
 
-# {config.architecture}, arm {config.arm} ({config.method})
+# {config.architecture}, arm {config.arm}{method}
 
 It tells {classes}.
 
@@ -39,14 +39,15 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime
-from PIL import Image
+from PIL import Image, ImageOps
 
 folder = Path("FOLDER")
 config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
 side, crop = config["resize"], config["resolution"]
 edge = round((side - crop) / 2)
 
-image = Image.open("IMAGE").convert("RGB").resize((side, side), Image.BILINEAR)
+image = ImageOps.exif_transpose(Image.open("IMAGE"))  # upright
+image = image.convert("RGB").resize((side, side), Image.BILINEAR)
 image = image.crop((edge, edge, edge + crop, edge + crop))
 pixels = np.asarray(image).transpose(2, 0, 1)[None]  # bytes, (1, 3, crop, crop)
 
@@ -124,6 +125,7 @@ def describe_classifier(
 
     return CLASSIFIER.format(
         config=config,
+        method=f" ({config.method})" if config.method else "",
         classes=list_classes(config.classes),
         measures="\n".join(lines),
         onnx=ONNX if onnx else "",

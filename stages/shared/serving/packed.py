@@ -39,7 +39,7 @@ class Config(Section):
     resolution: int = Field(ge=8)  # pixels a side of the crop from its middle
     mean: list[float] = Field(default=list(MEAN))  # of each channel, from 0 to 1
     deviation: list[float] = Field(default=list(DEVIATION))
-    method: str
+    method: str | None  # of the synthetic images; None without these, or where it is not known
     arm: str
     trial: int
     top1: float  # percent, of the test images, by this very trial

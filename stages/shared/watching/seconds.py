@@ -3,6 +3,7 @@
 Seconds differ from run to run, and a result must not: so they are in no output of DVC's.
 """
 
+from collections.abc import Collection
 from pathlib import Path
 
 FOLDER = Path(".work/seconds")
@@ -14,9 +15,16 @@ def note_seconds(stage: str, seconds: float) -> None:
     (FOLDER / stage).write_text(f"{seconds:.1f}\n")
 
 
-def read_seconds() -> dict[str, float]:
-    """What each stage took, the longest first; a stage that never ran here has none."""
-    taken = {path.name: float(path.read_text()) for path in FOLDER.glob("*")}
+def read_seconds(arms: Collection[str]) -> dict[str, float]:
+    """What each stage took, the longest first; a stage that never ran here has none.
+
+    Of arms that are none of `arms`, since an earlier run had others, nothing is told.
+    """
+    taken = {
+        path.name: float(path.read_text())
+        for path in FOLDER.glob("*")
+        if "@" not in path.name or path.name.partition("@")[2] in arms
+    }
     return dict(sorted(taken.items(), key=lambda entry: (-entry[1], entry[0])))
 
 

@@ -20,6 +20,8 @@ from stages.shared.errors import BadInput
 
 VARIABLE = "DIFFMIX_TRACK"
 PROJECT = "diff-mix"
+WANDB = "wandb"
+STEP = "step"  # wandb's axis
 
 
 class Tracker:
@@ -32,7 +34,10 @@ class Tracker:
     def log(self, values: dict[str, float], step: int) -> None:
         """Record the values of a step."""
         for logger in self.loggers:
-            logger.log(values, step=step)
+            if logger.name == WANDB:
+                logger.log(values | {STEP: step})
+            else:
+                logger.log(values, step=step)
 
     def picture(self, name: str, image: Image.Image, step: int) -> None:
         """Write <folder>/<name>-<step>.png; to services that take pictures it goes, too."""
@@ -42,8 +47,10 @@ class Tracker:
         pixels = np.asarray(image)[None]
         for logger in self.loggers:
             if hasattr(logger, "log_images"):
-                options = {"dataformats": "NHWC"} if logger.name == "tensorboard" else {}
-                logger.log_images({name: pixels}, step=step, **options)
+                options: dict[str, Any] = {} if logger.name == WANDB else {"step": step}
+                if logger.name == "tensorboard":
+                    options["dataformats"] = "NHWC"
+                logger.log_images({name: pixels}, **options)
 
 
 NOWHERE = Tracker(Path(".work/track"), [])
@@ -103,12 +110,16 @@ def open_logger(name: str, folder: Path) -> Any:
     """Accelerate's tracker of that name, whose files are in `folder`."""
     kind = LOGGER_TYPE_TO_CLASS[name]
     if name == "dvclive":
-        # the run is an experiment of DVC's already
-        logger = kind(PROJECT, dir=str(folder), save_dvc_exp=False, report=None, dvcyaml=None)
+        # the run is an experiment of DVC's already; without `resume` what is there would be removed
+        options = {"save_dvc_exp": False, "report": None, "dvcyaml": None, "resume": True}
+        logger = kind(PROJECT, dir=str(folder), **options)
     elif kind.requires_logging_directory:
         logger = kind(PROJECT, logging_dir=folder)
     else:
         logger = kind(PROJECT)
 
     logger.start()
+    if name == WANDB:
+        # its own steps only grow, and what lies behind is dropped: each trial begins anew at 0
+        logger.tracker.define_metric("*", step_metric=STEP)
     return logger

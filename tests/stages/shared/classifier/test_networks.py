@@ -1,10 +1,13 @@
 """Every architecture answers with one number a class."""
 
+from urllib.error import URLError
+
 import pytest
 import torch
 from torchvision.transforms.v2.functional import normalize
 
 from stages.shared.classifier.networks import DEVIATION, MEAN, Normalise, build_network
+from stages.shared.errors import BadInput
 
 
 @pytest.mark.parametrize(
@@ -17,6 +20,16 @@ def test_answers_one_number_a_class(architecture, resolution):
 
     with torch.inference_mode():
         assert network(pixels).shape == (2, 7)
+
+
+@pytest.mark.parametrize("error", [URLError("no route"), RuntimeError("invalid hash value")])
+def test_weights_that_cannot_be_fetched_get_one_line(error, monkeypatch):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", fail)
+    with pytest.raises(BadInput, match=r"train\.pretrained: \S+resnet18\S+ cannot be fetched"):
+        build_network("resnet18", 2, 32, pretrained=True)
 
 
 def test_normalises_bytes_as_torchvision_normalises_floats():

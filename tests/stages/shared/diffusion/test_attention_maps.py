@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import Attention, AttnProcessor2_0
 from PIL import Image
 
@@ -202,6 +203,25 @@ def test_maps_of_16_and_32_are_taken_where_there_are_any():
     assert map_sides(unet(cross, cross, cross, plain), 64) == [32, 16]
     assert map_sides(unet(plain, cross, cross), 128) == [32]
     assert map_sides(unet(cross, cross), 8) == [8]
+
+
+@pytest.mark.parametrize("side", [33, 45, 89])  # latents of 264, 360 and 712 pixels
+def test_an_odd_number_of_latents_has_its_maps(side, weights):
+    """The UNet halves 45 cells to 23, and these to 12."""
+    cross = ("CrossAttnDownBlock2D",) * 3
+    network = UNet2DConditionModel(
+        block_out_channels=(8, 8, 8), norm_num_groups=4, layers_per_block=1, attention_head_dim=4,
+        cross_attention_dim=4, down_block_types=cross,
+        up_block_types=("CrossAttnUpBlock2D",) * 3,
+    )  # fmt: skip
+    made = SimpleNamespace(unet=network, vae_scale_factor=8, device=torch.device("cpu"))
+
+    with torch.no_grad(), record_attention(made, weights[None], 8 * side) as record:
+        network(torch.randn(1, 4, side, side), 10, torch.randn(1, weights.shape[1], 4))
+
+    maps = record.maps()
+    assert maps.shape == (1, len(weights), side, side)
+    assert 0 < maps[0, 0].min() <= maps[0, 0].max() < 1
 
 
 def weight_by_position(row: torch.Tensor) -> dict[int, float]:

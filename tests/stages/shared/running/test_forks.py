@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import time
 
 import psutil
@@ -59,6 +60,20 @@ def test_another_error_is_raised_with_its_trace(two_cores, capfd):
         raise KeyError("lost")
 
     with pytest.raises(KeyError, match="lost"):
+        list(spread(range(4), fail))
+    assert "in fail" in capfd.readouterr().err
+
+
+def test_an_error_that_holds_a_connection_is_told_in_its_words(two_cores, capfd):
+    """Pickle takes no socket."""
+
+    def fail(numbers):
+        yield numbers[0]
+        error = OSError("403: Forbidden")
+        error.connection = socket.socket()
+        raise error
+
+    with pytest.raises(RuntimeError, match=r"^OSError: 403: Forbidden$"):
         list(spread(range(4), fail))
     assert "in fail" in capfd.readouterr().err
 

@@ -17,8 +17,15 @@ def test_the_last_run_of_a_stage_counts_and_the_longest_comes_first():
     note_seconds("finetune", 10)
     note_seconds("finetune", 152.31)
 
-    assert list(read_seconds().items()) == [("finetune", 152.3), ("train@diffmix", 50.0)]
+    assert list(read_seconds(["diffmix"]).items()) == [("finetune", 152.3), ("train@diffmix", 50.0)]
     assert {path.parts[0] for path in Path().iterdir()} == {".work"}
+
+
+def test_arms_that_are_gone_do_not_count():
+    for stage in ("finetune", "train@diffmix", "train@gone", "train_real@gone"):
+        note_seconds(stage, 1)
+
+    assert list(read_seconds(["baseline", "diffmix"])) == ["finetune", "train@diffmix"]
 
 
 def test_all_together_and_each_that_took_a_second():
@@ -29,4 +36,4 @@ def test_all_together_and_each_that_took_a_second():
 
 
 def test_where_no_stage_ran_nothing_is_known():
-    assert read_seconds() == {}
+    assert read_seconds([]) == {}

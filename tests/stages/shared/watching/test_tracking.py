@@ -8,7 +8,13 @@ import pytest
 from PIL import Image
 
 from stages.shared.errors import BadInput
-from stages.shared.watching.tracking import check_tracking, flatten, track, tracking_folder
+from stages.shared.watching.tracking import (
+    Tracker,
+    check_tracking,
+    flatten,
+    track,
+    tracking_folder,
+)
 
 PARAMS = {"seed": 0, "finetune": {"steps": 3, "arms": ["a"], "revision": None}}
 
@@ -39,6 +45,54 @@ def test_dvclive_has_values_by_step_and_parameters(tmp_path, monkeypatch):
     assert json.loads((folder / "metrics.json").read_text())["loss"] == 0.5
     assert "finetune.steps: 3" in (folder / "params.yaml").read_text()
     assert not (tmp_path / "dvc.yaml").exists()
+
+
+def test_dvclive_keeps_what_was_told_before_an_interruption(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DIFFMIX_TRACK", "dvclive")
+
+    for steps in (range(2), range(2, 4)):
+        with track(tmp_path / ".work/finetune/0a", PARAMS) as tracker:
+            for step in steps:
+                tracker.log({"loss": 1 - step / 4}, step)
+
+    rows = pd.read_csv(
+        tmp_path / ".work/track/finetune/0a/dvclive/plots/metrics/loss.tsv", sep="\t"
+    )
+    assert rows["step"].tolist() == [0, 1, 2, 3]
+
+
+class Wandb:
+    """wandb, as far as its own steps: they only grow, and what lies behind is dropped."""
+
+    name = "wandb"
+
+    def __init__(self):
+        self.step = 0
+        self.kept: list[dict] = []
+
+    def log(self, values: dict, step: int | None = None) -> None:
+        self.step = self.step + 1 if step is None else max(self.step, step)
+        if step in (None, self.step):
+            self.kept.append(values)
+
+    def log_images(self, values: dict, step: int | None = None) -> None:
+        self.log(dict.fromkeys(values, "picture"), step)
+
+
+def test_wandb_has_every_trial_from_its_first_epoch(tmp_path):
+    service = Wandb()
+    tracker = Tracker(tmp_path, [service])
+    for trial in range(2):
+        for epoch in range(2):
+            tracker.log({f"trial-{trial}/loss": 0.5}, epoch)
+    tracker.picture("samples", Image.new("RGB", (8, 4)), 1)
+
+    assert service.kept == [
+        {"trial-0/loss": 0.5, "step": 0}, {"trial-0/loss": 0.5, "step": 1},
+        {"trial-1/loss": 0.5, "step": 0}, {"trial-1/loss": 0.5, "step": 1},
+        {"samples": "picture"},
+    ]  # fmt: skip
 
 
 def test_tensorboard_has_values_and_pictures(tmp_path, monkeypatch):
