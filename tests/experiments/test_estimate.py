@@ -72,7 +72,7 @@ def test_a_cpu_gives_an_order_of_magnitude_and_no_memory():
 
 
 def test_the_price_is_said_where_a_gpu_has_one():
-    """7.8950 h at 2.5 are 19.7; three GPUs for 3.0071 h are 22.6."""
+    """7.8950 h at 2.5 are 19.7; three GPUs for 2.9773 h are 22.3."""
     found = content(task_of(gpu_price=2.5))
     assert found["price"] == pytest.approx({"gpu_hour": 2.5, "alone": 19.73757, "shared": 19.73757})
     assert "At a price of 2.5 an hour and GPU, all stages cost 20 on one GPU.\n" in show_costs(
@@ -80,7 +80,7 @@ def test_the_price_is_said_where_a_gpu_has_one():
     )
 
     said = show_costs(content(task_of(processes=3, gpu_price=2.5)))
-    assert "cost 20 on one GPU, and 23 on 3, each of which is paid for until" in said
+    assert "cost 20 on one GPU, and 22 on 3, each of which is paid for until" in said
 
 
 def test_nothing_is_said_of_a_price_that_is_not_set():

@@ -7,7 +7,6 @@ started, compute their pieces by themselves.
 
 import multiprocessing
 import os
-import pickle
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -173,21 +172,20 @@ def _run(
         sender.send(_End())
     except BaseException as error:
         with suppress(ConnectionError):  # nobody listens any more
-            sender.send(_Failure(portable(error), traceback.format_exc()))
+            _send_failure(error, sender)
     finally:
         os._exit(0)
 
 
-def portable(error: BaseException) -> BaseException:
-    """The error, or its words alone where pickle cannot take it to another process.
-
-    An error that holds a connection, as those of HTTP do, is such a one.
-    """
+def _send_failure(error: BaseException, sender: Connection) -> None:
+    """Send the error, or its words alone where it cannot travel: one of HTTP holds a connection."""
+    trace = traceback.format_exc()
     try:
-        pickle.loads(pickle.dumps(error))
+        sender.send(_Failure(error, trace))
+    except ConnectionError:
+        raise
     except Exception:
-        return RuntimeError(f"{type(error).__name__}: {error}")
-    return error
+        sender.send(_Failure(RuntimeError(f"{type(error).__name__}: {error}"), trace))
 
 
 def _receive(receiver: Connection, child: multiprocessing.Process):

@@ -1,9 +1,11 @@
 """Work that is spread over forked processes is the same work, and its errors are told."""
 
+import io
 import os
 import signal
-import socket
 import time
+from email.message import Message
+from urllib.error import HTTPError
 
 import psutil
 import pytest
@@ -65,15 +67,14 @@ def test_another_error_is_raised_with_its_trace(two_cores, capfd):
 
 
 def test_an_error_that_holds_a_connection_is_told_in_its_words(two_cores, capfd):
-    """Pickle takes no socket."""
+    """As that of a host that answers 403 does, which no pickle takes."""
 
     def fail(numbers):
         yield numbers[0]
-        error = OSError("403: Forbidden")
-        error.connection = socket.socket()
-        raise error
+        answer = io.BufferedReader(io.BytesIO(b"no"))
+        raise HTTPError("url", 403, "Forbidden", Message(), answer)
 
-    with pytest.raises(RuntimeError, match=r"^OSError: 403: Forbidden$"):
+    with pytest.raises(RuntimeError, match=r"^HTTPError: HTTP Error 403: Forbidden$"):
         list(spread(range(4), fail))
     assert "in fail" in capfd.readouterr().err
 
