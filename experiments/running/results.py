@@ -173,7 +173,8 @@ def write(path: Path, table: Table, rows: list[Record], preset: str, setting: Se
 def render(table: Table, rows: list[Record], preset: str, setting: Setting) -> str:
     """The rows as a Markdown table: ours, then the paper's."""
     known = {column for row in rows for column in row["paper"]}
-    printed = [*filter(known.__contains__, table.columns), *sorted(known - set(table.columns))]
+    printed = [column for column in table.columns if column in known]
+    printed += sorted(known - set(table.columns))
     head = ["", *table.columns, *(f"paper: {column}" for column in printed)]
 
     lines = [head, ["---"] * len(head)]
