@@ -196,7 +196,7 @@ def name_row(row: Record, setting: Setting) -> str:
         return row["name"]
     if row["measured"] is None:
         return f"{row['name']} ({count} of {setting.replicates} replicates)"
-    return f"{row['name']} ({'1 run' if count == 1 else f'{count} replicates'})"
+    return f"{row['name']} ({setting._replace(replicates=count)})"
 
 
 def explain(preset: str, setting: Setting, has_printed: bool) -> str:

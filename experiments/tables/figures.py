@@ -21,6 +21,7 @@ NAMES = {  # what a row's name says
     "table6": re.compile(r"(?P<shots>\S+-shot) s=(?P<strength>[\d.]+) gamma=(?P<gamma>[\d.]+)"),
 }
 SHOWN = {"fig6": "top-1", "table6": "gain"}  # the column that is drawn
+BARS = {"interval": "95 % intervals", "deviation": "one standard deviation between the trials"}
 
 
 def draw_table(name: str, rows: list[Record], path: Path) -> bool:
@@ -32,14 +33,16 @@ def draw_table(name: str, rows: list[Record], path: Path) -> bool:
     points = read_points(rows, NAMES[name], SHOWN[name]).dropna(subset="value")
     with rc_context(STYLE):
         figure = draw_strengths(points) if name == "fig6" else draw_gammas(points)
+        explain_bars(figure, points)
         figure.savefig(path, metadata={"Software": None})
     return True
 
 
 def read_points(rows: list[Record], pattern: re.Pattern[str], column: str) -> pd.DataFrame:
-    """What the rows' names say, with `value`, `interval` and the paper's `printed` number.
+    """What the rows' names say, with `value`, `low`, `high` and the paper's `printed` number.
 
-    What the names say is categorical, in the table's order also where rows are missing.
+    `bar` is what lies between low and high, one of BARS, or None where the row has neither. What
+    the names say is categorical, in the table's order also where rows are missing.
     """
     points = []
     for row in rows:
@@ -48,16 +51,24 @@ def read_points(rows: list[Record], pattern: re.Pattern[str], column: str) -> pd
         measured = row["measured"][column] if row["measured"] else {}
         points.append(
             match.groupdict()
-            | {
-                "value": measured.get("value"),
-                "interval": measured.get("interval"),
-                "printed": row["paper"].get(column),
-            }
+            | {"value": measured.get("value"), "printed": row["paper"].get(column)}
+            | read_bar(measured)
         )
     frame = pd.DataFrame(points)
     for said in pattern.groupindex:
         frame[said] = pd.Categorical(frame[said], frame[said].dropna().unique())
     return frame
+
+
+def read_bar(measured: dict[str, Any]) -> dict[str, Any]:
+    """A value's interval; where it has none, one deviation to both sides."""
+    if "interval" in measured:
+        low, high = measured["interval"]
+        return {"bar": "interval", "low": low, "high": high}
+    if "deviation" in measured:
+        value, deviation = measured["value"], measured["deviation"]
+        return {"bar": "deviation", "low": value - deviation, "high": value + deviation}
+    return {"bar": None, "low": None, "high": None}
 
 
 def measured_in(column: pd.Series) -> list[str]:
@@ -131,13 +142,18 @@ def make_panels(names: list[str], across: str, up: str) -> tuple[Figure, dict[st
 
 
 def draw_line(axes: Axes, points: pd.DataFrame, label: str, style: tuple[str, str]) -> None:
-    """The values in order of x, with their intervals."""
+    """The values in order of x, with their bars."""
     colour, mark = style
-    for x, interval in zip(points["x"], points["interval"], strict=True):
-        if interval:
-            axes.plot([x, x], interval, color=colour, lw=1.2, alpha=0.5)
-
+    barred = points.dropna(subset="bar")
+    axes.vlines(barred["x"], barred["low"], barred["high"], color=colour, lw=1.2, alpha=0.5)
     axes.plot(points["x"], points["value"], color=colour, marker=mark, ms=5, lw=1.6, label=label)
+
+
+def explain_bars(figure: Figure, points: pd.DataFrame) -> None:
+    """Below the panels, what the bars are; where rows were run otherwise there are both kinds."""
+    kinds = [BARS[kind] for kind in BARS if kind in set(points["bar"])]
+    if kinds:
+        figure.supxlabel(f"Bars: {', or '.join(kinds)}.", fontsize=8)
 
 
 def share_legend(figure: Figure, panels: Iterable[Axes]) -> None:

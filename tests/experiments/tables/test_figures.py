@@ -4,8 +4,16 @@ from typing import Any
 
 import pytest
 
-from experiments.tables.figures import NAMES, draw_gammas, draw_table, read_points
-from experiments.tables.recipes import cases, read_preset
+from experiments.running.results import Setting, write
+from experiments.tables.figures import (
+    NAMES,
+    draw_gammas,
+    draw_strengths,
+    draw_table,
+    explain_bars,
+    read_points,
+)
+from experiments.tables.recipes import cases, read_preset, read_table
 
 PRESET = read_preset("toybirds")
 
@@ -89,3 +97,33 @@ def test_other_tables_and_tables_without_results_are_not_drawn(tmp_path):
     assert not draw_table("table5", rows_of("table5", "accuracy"), path)
     assert not draw_table("table6", nothing, path)
     assert not path.exists()
+
+
+def test_a_bar_is_the_interval_or_else_a_deviation_to_both_sides():
+    rows = rows_of("fig6", "top-1")[:3]
+    rows[1]["measured"] = {"top-1": {"value": 70.0, "deviation": 1.5}}
+    rows[2]["measured"] = {"top-1": {"value": 70.0}}
+
+    points = read_points(rows, NAMES["fig6"], "top-1")
+    assert list(points["bar"].dropna()) == ["interval", "deviation"]
+    assert list(points["low"][:2]) == [68.0, 68.5]
+    assert list(points["high"][:2]) == [72.0, 71.5]
+
+    figure = draw_strengths(points)
+    explain_bars(figure, points)
+    assert figure.get_supxlabel() == (
+        "Bars: 95 % intervals, or one standard deviation between the trials."
+    )
+
+
+def test_replicates_of_a_table_are_drawn_as_the_table_is(tmp_path):
+    table = read_table("table6")
+    run = {"arm": "diffmix", "replicates": 3, "commits": ["abc"]}
+    rows = [run | row for row in rows_of("table6", "gain")]
+
+    write(tmp_path / "table6-of-3.json", table, rows, "toybirds", Setting(3, 2))
+    assert (tmp_path / "table6-of-3.png").is_file()
+
+    page = (tmp_path / "table6-of-3.md").read_text()
+    assert page.endswith(f"![{table.title}](table6-of-3.png)\n")
+    assert "3 replicates of 2 trials" in page
