@@ -215,6 +215,9 @@ def render(rows: list[dict[str, Any]]) -> str:
 
 
 def show_change(found: dict[str, float]) -> str:
+    if found["mean"] == found["half_interval"] == 0:
+        return "in no image"  # "± 0.0" would claim certainty
+
     return f"{found['mean']:+.1f} ± {found['half_interval']:.1f}"
 
 

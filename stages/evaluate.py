@@ -6,8 +6,7 @@ Writes: metrics/evaluate.json, metrics/headline.json (its main numbers), metrics
         for `dvc plots`, metrics/plots/{curves,groups,confusion}.csv
 Paper:  Sec. 4
 
-Accuracies are percentages with two decimals; intervals are 95 % bootstrap over trials and test
-images.
+Accuracies are percentages with two decimals; 95 % intervals are over trials and test images.
 """
 
 from typing import Any
@@ -19,8 +18,8 @@ from stages.shared.errors import BadInput
 from stages.shared.files import write_csv, write_json
 from stages.shared.manifests import read_classes, read_manifest
 from stages.shared.measuring.accuracy import (
+    Draws,
     Splits,
-    SplitWeights,
     draw_weights,
     measure_arm,
     measure_gain,
@@ -55,7 +54,7 @@ def check_paired(answers: dict[str, Splits]) -> None:
 
 
 def evaluate(
-    answers: dict[str, Splits], shots: dict[str, np.ndarray], weights: SplitWeights
+    answers: dict[str, Splits], shots: dict[str, np.ndarray], draws: Draws
 ) -> dict[str, Any]:
     """The content of metrics/evaluate.json."""
     base = answers[BASELINE]
@@ -65,7 +64,7 @@ def evaluate(
     for arm, splits in answers.items():
         arms[arm] = measure_arm(splits, shots)
         if arm != BASELINE:
-            gains[arm] = measure_gain(splits, base, shots, weights)
+            gains[arm] = measure_gain(splits, base, shots, draws)
 
     return {"arms": arms, "gain": gains}
 
@@ -143,12 +142,12 @@ def curves(histories: dict[str, pd.DataFrame]) -> pd.DataFrame:
 
 
 def group_bars(
-    answers: dict[str, Splits], shots: dict[str, np.ndarray], weights: SplitWeights
+    answers: dict[str, Splits], shots: dict[str, np.ndarray], draws: Draws
 ) -> pd.DataFrame:
     """Accuracy by arm and part of the test data, with its interval."""
     parts = []
     for arm, splits in answers.items():
-        part = measure_parts(splits, shots, weights)
+        part = measure_parts(splits, shots, draws)
         part.insert(0, "arm", arm)
         parts.append(part)
 
@@ -196,12 +195,12 @@ def main() -> None:
     histories = {arm: read_curves(arm) for arm in arms}
 
     shots = shot_groups(counts, params.evaluate.many, params.evaluate.few)
-    weights = draw_weights(answers[BASELINE], params.evaluate.bootstrap)
-    result = evaluate(answers, shots, weights)
+    draws = draw_weights(answers[BASELINE], params.evaluate.bootstrap)
+    result = evaluate(answers, shots, draws)
     tables = {
         METRICS / "per_class.csv": per_class(answers, names, counts),
         PLOTS / "curves.csv": curves(histories),
-        PLOTS / "groups.csv": group_bars(answers, shots, weights),
+        PLOTS / "groups.csv": group_bars(answers, shots, draws),
         PLOTS / "confusion.csv": confusion(answers, names),
     }
 

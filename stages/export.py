@@ -135,6 +135,8 @@ def describe_images(folder: Path, rows: pd.DataFrame, names: list[str]) -> dict[
     which give the weights, cannot be read.
     """
     found = {"label": [names[label] for label in rows["label"]]}
+    if "group" in rows:
+        found["group"] = rows["group"].tolist()
     if folder.name not in SYNTHETIC:
         return found
 

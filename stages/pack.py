@@ -15,6 +15,7 @@ This is a tool, not a stage of the pipeline:
     hf upload OWNER/NAME FOLDER --private       to the Hugging Face hub, by its own tool
 """
 
+import hashlib
 import json
 import shutil
 import subprocess
@@ -31,7 +32,7 @@ from stages.shared.files import write_csv
 from stages.shared.manifests import read_classes
 from stages.shared.methods import TITLES
 from stages.shared.params import PATH, read
-from stages.shared.paths import DOWNLOAD, FINETUNE, METRICS, TRAIN
+from stages.shared.paths import DATA, DOWNLOAD, FINETUNE, METRICS, TRAIN
 from stages.shared.serving.cards import Learned, describe_classifier, describe_model
 from stages.shared.serving.onnx import check_installed, write_onnx
 from stages.shared.serving.packed import Config, load_packed, pack
@@ -59,7 +60,8 @@ def read_locked(stage: str) -> dict[str, Any]:
 def is_settled(stage: str) -> bool:
     """Whether a stage, and each one before it, has read what the stages before it hold now.
 
-    That is not so after a run that was broken off between two of them.
+    That is not so after a run that was broken off between two of them. A file in an output folder
+    has no hash of its own in the lock, and is looked at itself.
     """
     locked = read_lock()
     made = {
@@ -70,14 +72,25 @@ def is_settled(stage: str) -> bool:
 
     while waiting:
         for read_one in locked[waiting.pop()].get("deps", []):
-            maker, md5 = made.get(read_one["path"], (None, None))
+            path = read_one["path"]
+            maker, md5 = made.get(path, (None, None))
             if maker and read_one["md5"] != md5:
+                return False
+            if not maker and has_changed(Path(path), read_one["md5"]):
                 return False
             if maker and maker not in seen:
                 seen.add(maker)
                 waiting.append(maker)
 
     return True
+
+
+def has_changed(path: Path, md5: str) -> bool:
+    """Whether a data file is there and is another than DVC has noted; code may change."""
+    if path.parts[0] != DATA.name or not path.is_file():
+        return False
+
+    return hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest() != md5
 
 
 def read_config(arm: str, trial: int) -> Config:

@@ -112,6 +112,8 @@ def main() -> None:
     given = parser.parse_args()
     if given.top < 1:
         parser.error("--top must be at least 1")
+    if given.output and not given.output.parent.is_dir():
+        parser.error(f"--output: there is no folder {given.output.parent}; make it first")
 
     packed = load_packed(given.folder)
     images = find_images(given.images)

@@ -96,8 +96,9 @@ def decide(family: dict[str, PValues], level: float, size: int) -> dict[str, Ver
 def replicates_needed(found: Estimate, rule: Rule) -> int | None:
     """How many replicates would just decide the part, were mean and deviation to stay as they are.
 
-    The mean then lies at the edge of what decides it, so that the chance is about even. None where
-    even a thousand would not.
+    They decide the comparison, not the claim, and not for certain. Where it then holds or fails,
+    the mean lies at the edge, so that the chance is at least even; where it is equivalent, it may
+    be less. None where even a thousand would not.
     """
     for count in range(2, MOST_REPLICATES + 1):
         more = interval(found.value, found.deviation, count)

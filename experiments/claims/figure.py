@@ -21,34 +21,38 @@ LINE = 0.24  # inches
 
 
 def draw_claims(content: Tree, path: Path) -> None:
-    """Write the figure: a line for each part, in the order of the claims."""
+    """Write the figure."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with rc_context(STYLE):
+        compose(content).savefig(path, metadata={"Software": None})
+
+
+def compose(content: Tree) -> Figure:
+    """The figure: a line for each part, in the order of the claims."""
     lines = [(key, part) for key, claim in content["claims"].items() for part in claim["parts"]]
     labels = [label(key, part) for key, part in lines]
+    figure = Figure(figsize=(9, LINE * len(lines) + 1.1), layout="constrained", dpi=150)
+    axes = figure.subplots()
 
-    with rc_context(STYLE):
-        figure = Figure(figsize=(9, LINE * len(lines) + 1.1), layout="constrained", dpi=150)
-        axes = figure.subplots()
+    axes.axvspan(-content["margin"], content["margin"], color="#000000", alpha=0.07, lw=0)
+    axes.axvline(0, color="#000000", lw=0.8)
+    for line, (_, part) in enumerate(lines):
+        draw_part(axes, part, line)
+    name_verdicts(axes, content["claims"])
 
-        axes.axvspan(-content["margin"], content["margin"], color="#000000", alpha=0.07, lw=0)
-        axes.axvline(0, color="#000000", lw=0.8)
-        for line, (_, part) in enumerate(lines):
-            draw_part(axes, part, line)
-        name_verdicts(axes, content["claims"])
+    axes.set_yticks(range(len(lines)), labels)
+    axes.set_ylim(len(lines) - 0.5, -0.5)
+    axes.tick_params(axis="y", length=0)
+    axes.set_xlabel(
+        f"difference in points, with 95 % intervals over {content['replicates']} replicates; "
+        f"±{content['margin']:g} is grey.\nAt the right the claims' verdicts, by Holm's rule."
+    )
+    axes.legend(
+        handles=[handle(axes, verdict) for verdict in MARKS],
+        ncols=len(MARKS), loc="lower center", bbox_to_anchor=(0.4, 1.0), frameon=False,
+    )  # fmt: skip
 
-        axes.set_yticks(range(len(lines)), labels)
-        axes.set_ylim(len(lines) - 0.5, -0.5)
-        axes.tick_params(axis="y", length=0)
-        axes.set_xlabel(
-            f"difference in points, with 95 % intervals over {content['replicates']} replicates; "
-            f"±{content['margin']:g} is grey.\nAt the right the claims' verdicts, by Holm's rule."
-        )
-        axes.legend(
-            handles=[handle(axes, verdict) for verdict in MARKS],
-            ncols=len(MARKS), loc="lower center", bbox_to_anchor=(0.4, 1.0), frameon=False,
-        )  # fmt: skip
-
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, metadata={"Software": None})
+    return figure
 
 
 def label(key: str, part: Tree) -> str:

@@ -56,7 +56,7 @@ def calibrate(tree: Tree, counts: Counts, scratch: Path) -> Rates:
 
     Raises BadInput for a model that cannot be loaded, and for what does not fit into a GPU at all.
     """
-    runtime.seed_everything(0)  # as the stages do: deterministic kernels, two threads
+    runtime.seed_everything(0)  # as the stages do: deterministic kernels, and as many threads
     on_gpu = runtime.device().type == "cuda"
     machine = torch.cuda.get_device_name(runtime.device()) if on_gpu else processor()
 

@@ -128,7 +128,8 @@ def count_passes(sampling: Sampling, plan: pd.DataFrame) -> tuple[pd.Series, int
 def train_line(task: Task, stage: str, arm: dict[str, Any]) -> Line:
     """Processes share the trials, and CLIP's labelling; the first one tests all trials.
 
-    More processes than trials share each batch and the tests, of whose messages no second is told.
+    More processes than trials share each batch and the tests; the time that their messages take is
+    not counted.
 
     Images are loaded while the network computes, so that the slower of the two counts. An answer
     is a third of a training step, of which two are the way back.
@@ -149,8 +150,8 @@ def train_line(task: Task, stage: str, arm: dict[str, Any]) -> Line:
     elif arm.get("labels") == "clip":
         labelling = (task.counts.rows + kept) * task.rates.clip.seconds
 
+    # on a CPU, the cores share the tests as they share the trials
     tests = trials * (task.counts.images.test + task.counts.images.ood) * answer
-
     tests /= min(trials, task.cores)
 
     def seconds(processes: int) -> float:

@@ -37,7 +37,7 @@ def describe() -> Environment:
         "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
         "threads": f"{THREADS} of a process, {os.cpu_count()} cores",
         "python": platform.python_version(),
-        "libraries": ", ".join(f"{name} {version(name)}" for name in (*LIBRARIES, "numpy")),
+        "libraries": ", ".join(f"{name} {version(name)}" for name in LIBRARIES),
         "kernels": torch.backends.cpu.get_cpu_capability(),
         "settings": settings(os.environ) or "none",
     }

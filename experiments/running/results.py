@@ -205,9 +205,13 @@ def explain(preset: str, setting: Setting, has_printed: bool) -> str:
     text = f"Ours: preset {preset}, {setting} of {setting.trials} trial{plural}; "
 
     if setting.replicates > 1:
-        text += "means with [95 % interval] of Student's t over the replicates."
+        text += (
+            "means with [95 % interval] of Student's t over the replicates, which may pass 100 %."
+        )
     else:
-        text += "± one standard deviation between the trials, [95 % interval]."
+        text += (
+            "± one standard deviation between the trials, [95 % interval] over trials and images."
+        )
     if not has_printed:
         text += " The paper prints no numbers for this one."
 

@@ -6,7 +6,6 @@ watches the folder: it is among the dependencies of `download`, whatever `data.n
 """
 
 import logging
-import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -14,20 +13,17 @@ import pandas as pd
 
 from stages.datasets.dataset import Dataset, Split
 from stages.datasets.images import SUFFIXES, check_images, encode_images
+from stages.datasets.names import check_names, visible_form
 from stages.shared.errors import BadInput
 from stages.shared.schemas.download import Folder, find_photos
 
 log = logging.getLogger(__name__)
-# Unicode's categories: control characters, bytes that are no text, ends of a line or a paragraph
-UNPRINTABLE = ("Cc", "Cs", "Zl", "Zp")
-# letters that take no room: format characters, and the selectors of a letter's variants
-UNSEEN = ("Cf",)
-VARIANTS = range(0xFE00, 0xFE10)
 # what macOS, Windows and network disks put beside people's files
 CLUTTER = {
     "__MACOSX", "@eaDir", "#recycle", "@Recycle", "$RECYCLE.BIN", "System Volume Information",
     "lost+found", "Thumbs.db", "desktop.ini", "Icon\r",
 }  # fmt: skip
+RENAME = "rename the folder"
 Files = dict[str, list[Path]]  # the images of each class, by name
 
 
@@ -100,11 +96,8 @@ def _list_train(folder: Path) -> Files:
             "(an experiment outside the workspace sees a folder by its absolute path alone)"
         )
 
+    check_names(list(files), folder.joinpath, RENAME)
     for name, paths in files.items():
-        if any(unicodedata.category(letter) in UNPRINTABLE for letter in name):
-            raise BadInput(
-                f"{str(folder / name)!r}: the name has unprintable characters; rename the folder"
-            )
         if not paths and _subfolders(folder / name):
             raise BadInput(
                 f"{folder / name}: holds folders, but no image; "
@@ -115,40 +108,15 @@ def _list_train(folder: Path) -> Files:
                 f"{folder / name}: holds no jpg, png or webp image; add some, or remove the folder"
             )
 
-    _check_twins(folder, list(files))
     return files
-
-
-def _check_twins(folder: Path, names: list[str]) -> None:
-    """Raises BadInput for two names that look the same."""
-    seen: dict[str, str] = {}
-    for name in names:
-        twin = seen.setdefault(_visible_form(name), name)
-        if twin != name:
-            raise BadInput(
-                f"{folder / name}: looks like another class ({twin!a}, {name!a}); rename one"
-            )
-
-
-def _visible_form(name: str) -> str:
-    """The name without what a reader cannot see: letters' spelling, spaces' kind and number."""
-    letters = []
-    for letter in unicodedata.normalize("NFC", name):
-        if unicodedata.category(letter) not in UNSEEN and ord(letter) not in VARIANTS:
-            letters.append(letter)
-
-    return " ".join("".join(letters).split())
 
 
 def _list_test(folder: Path, classes: list[str]) -> Files:
     """The images of each class; raises BadInput for a class that train lacks, or for no image."""
     files = {each.name: _images(each) for each in _subfolders(folder)}
 
-    strange = [name for name in files if name not in classes]
-    if strange:
-        raise BadInput(
-            f"{folder / strange[0]}: there is no such class in train; rename or remove the folder"
-        )
+    check_names(list(files), folder.joinpath, RENAME)
+    _check_known(folder, list(files), classes)
     if not any(files.values()):
         raise BadInput(f"{folder}: holds no test image; add some, or remove it to have train split")
 
@@ -159,6 +127,25 @@ def _list_test(folder: Path, classes: list[str]) -> Files:
                 folder / name,
             )
     return files
+
+
+def _check_known(folder: Path, names: list[str], classes: list[str]) -> None:
+    """Raises BadInput for a class that train lacks, or has in another spelling."""
+    alike = {visible_form(name): name for name in classes}
+
+    for name in names:
+        if name in classes:
+            continue
+
+        twin = alike.get(visible_form(name))
+        if twin is not None:
+            raise BadInput(
+                f"{folder / name}: looks like a class of train, but is spelled {name!a} instead "
+                f"of {twin!a}; {RENAME}"
+            )
+        raise BadInput(
+            f"{folder / name}: there is no such class in train; rename or remove the folder"
+        )
 
 
 def _subfolders(folder: Path) -> list[Path]:

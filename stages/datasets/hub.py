@@ -1,8 +1,8 @@
 """Any image dataset of the Hugging Face hub, by id, commit, and names of columns and splits.
 
 The commit is the checksum: it names the content of every file. A copy of the dataset's files at
-data.archive is held to the checksum of its first use. data.url is another hub of the same
-interface. Needs `pip install datasets`.
+data.archive is held to the checksum of the first one that could be read. data.url is another hub of
+the same interface. Needs `pip install datasets`.
 """
 
 import hashlib
@@ -19,9 +19,12 @@ from stages.datasets.fetching.archives import (
     archive_folder,
     checksum,
     record_checksum,
+    recorded_checksum,
+    unrecord,
     user_path,
 )
 from stages.datasets.fetching.tars import Listed, assemble
+from stages.datasets.names import with_spaces
 from stages.shared.errors import BadInput
 from stages.shared.params import shortened
 from stages.shared.schemas.download import Hub
@@ -45,14 +48,38 @@ class HubImage(NamedTuple):
 def read_hub(hub: Hub, mirror: Mirror) -> Dataset:
     """Raises BadInput, naming the parameter, for what the hub or the dataset does not have."""
     datasets = _library(mirror.url)
-    folder = None if mirror.archive is None else _local(hub, mirror.archive)
-    if folder is None and os.path.exists(str(hub.id)):
+    if mirror.archive is not None:
+        return _read_copy(datasets, hub, _local(mirror.archive))
+
+    if os.path.exists(str(hub.id)):
         # the library would read that folder, whatever its commit
         raise BadInput(
             f"params.yaml: data.hub.id: {hub.id} is a folder here; "
             "name it at data.archive, or move it"
         )
 
+    return _read_splits(datasets, hub, None)
+
+
+def _read_copy(datasets: Any, hub: Hub, folder: Path) -> Dataset:
+    """The dataset of a folder with its files; raises BadInput where they were others before."""
+    name = f"{hub.id}@{hub.revision}"
+    digest = _digest(folder)
+    expected = recorded_checksum(name)
+    if expected not in (None, digest):
+        raise BadInput(
+            f"{folder}: its checksum is {digest}, but {expected} was recorded for {name}; "
+            f"get it anew, or null data.archive; {unrecord(name)}"
+        )
+
+    dataset = _read_splits(datasets, hub, folder)
+    if expected is None:
+        record_checksum(name, digest)
+    return dataset
+
+
+def _read_splits(datasets: Any, hub: Hub, folder: Path | None) -> Dataset:
+    """The dataset of the hub, or of a folder with its files."""
     splits = {
         "train": _load(datasets, hub, folder, hub.train),
         "test": _load(datasets, hub, folder, hub.test),
@@ -88,7 +115,7 @@ def name_labels(hub: Hub, splits: dict[str, Any]) -> tuple[list[str], dict[str, 
                 )
         rows[name] = pd.DataFrame({"label": [labels[value] for value in column]})
 
-    return [name.replace("_", " ") for name in names], rows
+    return with_spaces(names), rows
 
 
 def _load(datasets: Any, hub: Hub, folder: Path | None, split: str | None) -> Any:
@@ -128,8 +155,8 @@ def _library(url: str | None) -> Any:
     return datasets
 
 
-def _local(hub: Hub, path: str) -> Path:
-    """The folder with the dataset's files, all of them as at their first use."""
+def _local(path: str) -> Path:
+    """The folder with the dataset's files, as data.archive names it."""
     root = user_path(path)
     if not os.path.isdir(root):
         raise BadInput(
@@ -137,12 +164,15 @@ def _local(hub: Hub, path: str) -> Path:
             "name the dataset's, or set it to null"
         )
 
+    return root
+
+
+def _digest(root: Path) -> str:
+    """The checksum of all files of the dataset."""
     files = sorted(file for file in root.rglob("*") if file.is_file() and ".git" not in file.parts)
     lines = [f"{file.relative_to(root)} {checksum(file, 'sha256:')}" for file in files]
     digest = hashlib.sha256("\n".join(lines).encode()).hexdigest()
-
-    record_checksum(f"{hub.id}@{hub.revision}", f"sha256:{digest}", root)
-    return root
+    return f"sha256:{digest}"
 
 
 def _images(hub: Hub, name: str, part: Any) -> Sequence[HubImage]:

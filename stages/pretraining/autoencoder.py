@@ -83,8 +83,9 @@ def redraw(vae: AutoencoderKL, images: np.ndarray, rows: Tensor, seed: int) -> n
 def smear(vae: AutoencoderKL, images: np.ndarray, rows: Tensor, seed: int) -> np.ndarray:
     """What the decoder makes of two pictures' latents at once: a bird that is none.
 
-    rows: (n,). Row k is mixed with row k + 1, by a smooth random map or, every other one, evenly;
-    a little noise comes on top. Returns uint8 (n, size, size, 3).
+    rows: (n,). Row k is mixed with row k - 1, and the first of a batch with its last, by a smooth
+    random map or, every other one, evenly; a little noise comes on top. Returns uint8
+    (n, size, size, 3).
     """
     generator = torch.Generator().manual_seed(seed)
     smeared = []

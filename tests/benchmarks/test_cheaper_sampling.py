@@ -12,6 +12,7 @@ from benchmarks.cheaper_sampling import (
     make_plan,
     render,
     run_cases,
+    show_change,
     tabulate,
 )
 from stages.datasets.toybirds.species import SPECIES
@@ -59,9 +60,16 @@ def test_a_row_compares_with_the_default():
     assert rows[1]["recognised_change"] == {"mean": 25.0, "half_interval": 49.0}
     line = (
         "| 8 steps | `synth.steps: 8` | 8.0 | 4.00 | 100.0 / 100.0 | +25.0 ± 49.0 "
-        "| 100.0 / 50.0 | +0.0 ± 0.0 |"
+        "| 100.0 / 50.0 | in no image |"
     )
     assert render(rows).splitlines()[-1] == line
+
+
+def test_changes_that_cancel_are_not_called_none():
+    hits = pd.Series([True, True, False, False])
+    base = pd.Series([True, False, True, False])
+    assert show_change(change(hits, base)) == "+0.0 ± 80.0"
+    assert show_change(change(hits, hits)) == "in no image"
 
 
 @pytest.fixture

@@ -87,6 +87,25 @@ def test_a_preset_passes_the_check_and_reads_alike_by_yaml_1_1(name):
     assert yaml.safe_load((FOLDER / f"{name}.yaml").read_text()) == tree
 
 
+def comment_of(name: str, key: str) -> str:
+    """The comment on the only line of the preset that gives this key a value."""
+    text = (FOLDER / f"{name}.yaml").read_text()
+    (comment,) = re.findall(rf"^ +{key}: [^#]*#(.*)$", text, flags=re.MULTILINE)
+    return comment
+
+
+@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("key", ["resize", "padding", "schedule", "augmentation", "warmup"])
+def test_no_section_is_cited_for_what_the_paper_does_not_say(name, key):
+    """It has neither crop, padding, jitter and warm-up, nor the size before the crop."""
+    assert not re.search(r"Sec\. |Table ", comment_of(name, key))
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_the_rank_of_lora_is_section_3_3s_and_table_7s(name):
+    assert comment_of(name, "lora_rank") == " Sec. 3.3, Table 7"
+
+
 @pytest.mark.parametrize("name", PAPER)
 def test_a_head_says_how_to_run_its_file_and_what_it_is_of_the_paper(name):
     head = " ".join(read_head((FOLDER / f"{name}.yaml").read_text()))

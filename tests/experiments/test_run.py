@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from experiments import run as runner
+from experiments.running.ledger import Ledger
+from experiments.running.series import Series
 from tests.support import small_project
 from tests.support.experiments_project import build
 
@@ -179,6 +182,49 @@ def test_the_page_and_the_figure_lie_beside_the_claims(project, claims):
         in (project / "metrics/claims.md").read_text()
     )
     assert (project / "metrics/claims.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_claims_of_which_less_has_run_now_leave_the_file_as_it_is(tmp_path, monkeypatch, capsys):
+    class Failing(Series):
+        """Rows of which none has run, nor runs now."""
+
+        def __init__(self, *_):
+            self.stages = {"evaluate": {"cmd": "evaluate"}, "assess": {"cmd": "assess"}}
+            self.ledger = Ledger(tmp_path / "runs.jsonl")
+
+        def run(self, dry: bool) -> int:
+            return 0
+
+    earlier = tmp_path / "claims.json"
+    earlier.write_text('{"claims": {}}')  # nothing is missing in it
+    monkeypatch.setattr(runner, "Series", Failing)
+    monkeypatch.setattr(runner, "results_path", lambda *_: earlier)
+
+    assert runner.run_claims("toybirds", dry=False) == 1
+    assert f"{earlier}: left as it is, since it holds more than" in capsys.readouterr().out
+    assert [path.name for path in tmp_path.iterdir()] == ["claims.json"]
+    assert earlier.read_text() == '{"claims": {}}'
+
+
+def status_of(monkeypatch, *words: str) -> int:
+    """The exit status of a call in this process, which keeps its own signals."""
+    with monkeypatch.context() as patched:
+        patched.setattr(sys, "argv", ["run", *words])
+        patched.setattr(signal, "signal", lambda *_: None)
+        with pytest.raises(SystemExit) as end:
+            runner.main()
+    return end.value.code
+
+
+def test_a_dry_call_for_throughput_measures_nothing(monkeypatch, capsys):
+    assert status_of(monkeypatch, "table11", "--dry") == 0
+    assert "no experiments: it measures this machine" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["claims", "table11"])
+def test_rows_cannot_be_chosen_of_what_has_none_of_its_own(name, monkeypatch, capsys):
+    assert status_of(monkeypatch, name, "a row") == 2
+    assert f"error: {name} has no rows to choose from" in capsys.readouterr().err
 
 
 def test_a_table_in_replicates_has_their_mean_and_interval(project, claims, monkeypatch):

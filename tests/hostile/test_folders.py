@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from stages.datasets.images import encode_images
+from stages.datasets.names import visible_form
 from stages.export import export, folder_names
 from stages.shared.errors import BadInput
 from stages.shared.manifests import read_classes, write_classes
@@ -134,16 +135,41 @@ def test_a_class_whose_name_is_no_text_is_refused(tmp_path, name):
 def test_two_classes_that_look_alike_are_refused(tmp_path):
     composed, decomposed = (unicodedata.normalize(form, "Café") for form in ("NFC", "NFD"))
     line = refusal(photos(tmp_path, names=(composed, decomposed)))
-    assert "looks like another class ('Cafe\\u0301', 'Caf\\xe9'); rename one" in line
+    assert "looks like another class ('Cafe\\u0301', 'Caf\\xe9'); rename the folder" in line
 
 
 @pytest.mark.parametrize(
-    "twin", ["dog ", " dog", "d\u200bog", "dog\ufe0f", "do\u00adg", "dog\u3000"]
-)
+    "twin",
+    [
+        "dog ", " dog", "d\u200bog", "dog\ufe0f", "do\u00adg", "dog\u3000", "do\u034fg",
+        "dog\u115f", "dog\u1160", "dog\u17b4", "dog\u180b", "dog\u180f", "dog\u2800", "dog\u3164",
+        "dog\uffa0", "dog\U000e0100", "dog\U000e01ef",
+    ],
+)  # fmt: skip
 def test_a_class_that_differs_in_what_nobody_sees_is_refused(tmp_path, twin):
     line = refusal(photos(tmp_path, names=("dog", twin)))
     assert "looks like another class" in line
     assert ascii(twin) in line
+
+
+def test_a_joiner_between_a_letter_and_its_accent_is_not_seen():
+    assert visible_form("Cafe\u034f\u0301") == visible_form("Café")
+
+
+@pytest.mark.parametrize(
+    ("spelled", "names"),
+    [(unicodedata.normalize("NFD", "Café"), ("Café", "dog")), ("dog ", ("cat", "dog"))],
+)
+def test_a_class_of_test_that_is_spelled_otherwise_than_train_s_is_told(tmp_path, spelled, names):
+    """As a Mac spells what it unpacks: both names look the same."""
+    name = unicodedata.normalize("NFC", spelled).strip()
+    photos(tmp_path, names=names)
+    (tmp_path / "test" / name).rename(tmp_path / "test" / spelled)
+
+    assert refusal(tmp_path) == (
+        f"{tmp_path}/test/{spelled}: looks like a class of train, but is spelled {spelled!a} "
+        f"instead of {name!a}; rename the folder"
+    )
 
 
 @pytest.mark.parametrize("names", [("dog", "d og"), ("dog", "Dog"), ("é", "e"), ("a b", "a  c")])

@@ -170,6 +170,15 @@ def test_real_images_are_described_by_file_and_class(tmp_path):
     ]
 
 
+def test_images_of_waterbird_have_their_group(tmp_path):
+    table = download(tmp_path / "data", ["red kite", "jay"], [0, 1]).with_name("ood")
+    rows = pd.DataFrame({"label": [0, 1], "group": ["waterbird_land", "landbird_land"]})
+    write_table(table, map(picture, range(2)), rows)
+
+    export(table, tmp_path / "out")
+    assert [line["group"] for line in metadata(tmp_path / "out")] == list(rows["group"])
+
+
 def test_synthetic_images_are_described_by_all_that_is_known_of_them(tmp_path):
     export(filtered(tmp_path / "data"), tmp_path / "out")
     files = [{"file_name": name} for name in FILES]

@@ -1,5 +1,6 @@
 """A trained classifier as a folder that works by itself."""
 
+import hashlib
 import json
 import os
 import re
@@ -155,6 +156,33 @@ def test_a_run_that_was_broken_off_is_not_settled(read, settled, tmp_path, monke
     monkeypatch.chdir(tmp_path)
     lock = {"schema": "2.0", "stages": locked(**read)}
     Path("dvc.lock").write_text(yaml.safe_dump(lock))
+    assert stage.is_settled("train@diffmix") is settled
+
+
+def test_in_this_projects_lock_another_method_is_seen(tmp_path, monkeypatch):
+    """As after `dvc exp run -S method=diff-aug` that was broken off behind `method`."""
+    lock = yaml.safe_load((ROOT / "dvc.lock").read_text())
+    monkeypatch.chdir(tmp_path)
+    Path("dvc.lock").write_text(yaml.safe_dump(lock))
+    assert stage.is_settled("train@diffmix")
+
+    (plan,) = (out for out in lock["stages"]["method"]["outs"] if out["path"].endswith("plan.json"))
+    plan["md5"] = "0" * 32
+    Path("dvc.lock").write_text(yaml.safe_dump(lock))
+    assert not stage.is_settled("train@diffmix")
+
+
+@pytest.mark.parametrize(("content", "settled"), [("label\n", True), ("other\n", False)])
+def test_a_file_in_an_output_folder_is_looked_at_itself(content, settled, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    known = hashlib.md5(b"label\n").hexdigest()
+    lock = {"schema": "2.0", "stages": locked() | {"download": {"outs": [
+        {"path": "data/download", "md5": "d.dir"}]}}}  # fmt: skip
+    lock["stages"]["plan"]["deps"] = [{"path": "data/download/classes.csv", "md5": known}]
+    Path("dvc.lock").write_text(yaml.safe_dump(lock))
+
+    Path("data/download").mkdir(parents=True)
+    Path("data/download/classes.csv").write_text(content)
     assert stage.is_settled("train@diffmix") is settled
 
 

@@ -75,6 +75,13 @@ def test_json_into_a_file(tmp_path, monkeypatch, capsys):
     assert all(len(entry["top"]) == 2 for entry in entries)
 
 
+def test_a_file_in_a_folder_that_is_not_there_is_refused_before_anything(monkeypatch, capsys):
+    with pytest.raises(SystemExit) as refused:
+        run(monkeypatch, capsys, "images", "--output", "new/out.json")
+    assert refused.value.code == 2
+    assert "--output: there is no folder new; make it first" in capsys.readouterr().err
+
+
 def test_pictures_are_seen_upright(tmp_path, packed, monkeypatch, capsys):
     """A camera's picture that lies on its side says so in its EXIF block."""
     upright = draw_image(3)

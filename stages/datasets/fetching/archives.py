@@ -2,8 +2,8 @@
 
 They lie outside DVC's outputs, in .work/archives of the repository or in the folder that
 DIFFMIX_ARCHIVES names, and survive failed runs. Where no checksum is published, that of the first
-use is recorded beside the archive and holds from then on; one that is committed in checksums.csv,
-beside this module, holds for everybody.
+archive that could be read is recorded beside it and holds from then on; one that is committed in
+checksums.csv, beside this module, holds for everybody.
 """
 
 import csv
@@ -60,13 +60,23 @@ def archive_folder() -> Path:
     return folder
 
 
-def fetch(archives: Sequence[Archive], mirror: Mirror) -> list[Path]:
-    """Where each archive lies, verified; raises BadInput, naming the archive and the cure."""
+@contextmanager
+def fetch(archives: Sequence[Archive], mirror: Mirror) -> Iterator[list[Path]]:
+    """Where each archive lies, verified; raises BadInput, naming the archive and the cure.
+
+    To be read inside: a checksum that nobody knows is recorded at the end, where all went well.
+    """
     if mirror.archive:
         alone = len(archives) == 1
-        return [_find(archive, mirror.archive, alone) for archive in archives]
+        paths = [_find(archive, mirror.archive, alone) for archive in archives]
+    else:
+        paths = [_download(archive, mirror) for archive in archives]
 
-    return [_download(archive, mirror) for archive in archives]
+    yield paths
+
+    for archive, path in zip(archives, paths, strict=True):
+        if _expected(archive) is None:
+            record_checksum(archive.name, checksum(path, "sha256:"))
 
 
 def user_path(path: str) -> Path:
@@ -74,22 +84,15 @@ def user_path(path: str) -> Path:
     return Path(os.environ.get("DVC_ROOT", "."), os.path.expanduser(path))
 
 
-def record_checksum(name: str, digest: str, where: object) -> None:
-    """Record a checksum on first use; raises BadInput where a later one differs."""
-    expected = recorded_checksum(name)
+def record_checksum(name: str, digest: str) -> None:
+    """Record the checksum of what could be read; what could not must not bar what can."""
     file = _record(name)
-
-    if expected is None:
-        file.write_text(digest + "\n")
-        log.warning(
-            "%s: no checksum is published, so %s is recorded in %s and must stay; to hold others "
-            "to it, add the line `%s,%s` to stages/datasets/fetching/checksums.csv",
-            name, digest, file, name, digest,
-        )  # fmt: skip
-    elif expected != digest:
-        raise BadInput(
-            f"{where}: its checksum is {digest}, but {expected} was recorded for {name}; {CURE}"
-        )
+    file.write_text(digest + "\n")
+    log.warning(
+        "%s: no checksum is published, so %s is recorded in %s and must stay; to hold others "
+        "to it, add the line `%s,%s` to stages/datasets/fetching/checksums.csv",
+        name, digest, file, name, digest,
+    )  # fmt: skip
 
 
 def recorded_checksum(name: str) -> str | None:
@@ -97,18 +100,38 @@ def recorded_checksum(name: str) -> str | None:
 
     It is known where the archive was used before, on this machine or by whoever committed it.
     """
-    with CHECKSUMS.open(newline="") as file:
-        committed = {row["name"]: row["checksum"] for row in csv.DictReader(file)}
-    if committed.get(name):
+    committed = _committed()
+    if name in committed:
         return committed[name]
 
     local = _record(name)
     return (local.read_text().strip() if local.is_file() else "") or None
 
 
+def unrecord(name: str) -> str:
+    """How to take back what is recorded, as the end of a message."""
+    file = CHECKSUMS if name in _committed() else _record(name)
+    return f"if the recorded one is wrong, remove it from {file}"
+
+
+def _committed() -> dict[str, str]:
+    """The checksums that hold for everybody."""
+    with CHECKSUMS.open(newline="") as file:
+        return {row["name"]: row["checksum"] for row in csv.DictReader(file) if row["checksum"]}
+
+
 def _record(name: str) -> Path:
     """The file that holds the recorded checksum."""
     return archive_folder() / f"{name.replace('/', '--')}.checksum"
+
+
+def _expected(archive: Archive) -> str | None:
+    return archive.checksum or recorded_checksum(archive.name)
+
+
+def _cure(archive: Archive, cure: str) -> str:
+    """What helps against another checksum than the expected one."""
+    return cure if archive.checksum else f"{cure}; {unrecord(archive.name)}"
 
 
 def _find(archive: Archive, path: str, alone: bool) -> Path:
@@ -127,17 +150,15 @@ def _find(archive: Archive, path: str, alone: bool) -> Path:
             f"put it there from {archive.site}, or set data.archive to null"
         )
 
-    expected = archive.checksum or recorded_checksum(archive.name)
+    expected = _expected(archive)
     if expected is None:
-        _record_first(archive, file)
+        _refuse_page(archive, file)
         return file
 
     digest = checksum(file, expected)
     if digest != expected:
-        raise BadInput(
-            f"{file}: its checksum is {digest} instead of {expected}; "
-            "get it anew, or null data.archive"
-        )
+        cure = _cure(archive, "get it anew, or null data.archive")
+        raise BadInput(f"{file}: its checksum is {digest} instead of {expected}; {cure}")
     return file
 
 
@@ -147,7 +168,7 @@ def _download(archive: Archive, mirror: Mirror) -> Path:
 
     pooch.get_logger().setLevel("WARNING")
     url = f"{(mirror.url or archive.site).rstrip('/')}/{archive.name}"
-    expected = archive.checksum or recorded_checksum(archive.name)
+    expected = _expected(archive)
 
     with _locked(archive.name) as part:
         get = partial(transfer, part=part)
@@ -156,13 +177,14 @@ def _download(archive: Archive, mirror: Mirror) -> Path:
                 pooch.retrieve(url, expected, archive.name, archive_folder(), downloader=get)
             )
         except ValueError:  # pooch's, for a checksum; what it verified is gone already
+            cure = _cure(archive, CURE)
             raise BadInput(
-                f"{url}: is not the file of checksum {expected}, or came in damaged; {CURE}"
+                f"{url}: is not the file of checksum {expected}, or came in damaged; {cure}"
             ) from None
 
         if expected is None:
             try:
-                _record_first(archive, file)
+                _refuse_page(archive, file)
             except BadInput:
                 file.unlink()  # or it would be found here by the next run
                 raise
@@ -170,14 +192,12 @@ def _download(archive: Archive, mirror: Mirror) -> Path:
     return file
 
 
-def _record_first(archive: Archive, file: Path) -> None:
-    """Record the checksum of an archive that has none; raises BadInput for a web page."""
+def _refuse_page(archive: Archive, file: Path) -> None:
+    """Raises BadInput for a web page instead of an archive, whose checksum nobody knows."""
     with file.open("rb") as opened:
         start = opened.read(64).lstrip()
     if start.startswith(b"<"):  # of a moved site, say, which answers 200
         raise BadInput(f"{file}: is a web page instead of {archive.name}; {CURE}")
-
-    record_checksum(archive.name, checksum(file, "sha256:"), file)
 
 
 def checksum(file: Path, like: str) -> str:

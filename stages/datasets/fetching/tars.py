@@ -28,7 +28,7 @@ GZIP = b"\x1f\x8b"
 LARGEST_MEMBER = 1 << 30  # bytes; an image of any of the datasets has a few million
 LARGEST_ARCHIVE = 1 << 36  # bytes unpacked; the largest of the datasets has 3 GB
 CHUNK = 1 << 20
-REFUSED = "it is not the archive that its authors publish; get it anew"
+REFUSED = "it is not the archive that its authors publish; remove it, and get it anew"
 
 
 class Member(NamedTuple):
@@ -92,10 +92,11 @@ class Listed(NamedTuple):
 
 def assemble(classes: list[str], splits: dict[str, Listed]) -> Dataset:
     """Check all images, and have them encoded when they are asked for."""
-    check_images([file for split in splits.values() for file in split.files])
-
     encoded = {name: Split(rows, encode_images(files)) for name, (rows, files) in splits.items()}
-    return Dataset(classes, encoded)
+    dataset = Dataset(classes, encoded)  # which refuses names before minutes of checking images
+
+    check_images([file for split in splits.values() for file in split.files])
+    return dataset
 
 
 def list_members(tar: Tar, labels: Mapping[str, int]) -> Listed:

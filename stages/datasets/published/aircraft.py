@@ -19,9 +19,10 @@ ROOT = "fgvc-aircraft-2013b/data"
 
 def read_aircraft(mirror: Mirror) -> Dataset:
     """Raises BadInput for an archive that cannot be fetched, or an image that cannot be read."""
-    tar = Tar(fetch([AIRCRAFT], mirror)[0])
-    classes, parts = list_images(tar)
-    return assemble(classes, {name: list_members(tar, part) for name, part in parts.items()})
+    with fetch([AIRCRAFT], mirror) as paths:
+        tar = Tar(paths[0])
+        classes, parts = list_images(tar)
+        return assemble(classes, {name: list_members(tar, part) for name, part in parts.items()})
 
 
 def list_images(tar: Tar) -> tuple[list[str], dict[str, dict[str, int]]]:

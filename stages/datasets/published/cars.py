@@ -20,17 +20,17 @@ TEST_LABELS = Archive(
 
 def read_cars(mirror: Mirror) -> Dataset:
     """Raises BadInput for an archive that cannot be fetched, or an image that cannot be read."""
-    train, test, devkit, labels = fetch([TRAIN, TEST, DEVKIT, TEST_LABELS], mirror)
-    kit = Tar(devkit)
-    classes = [str(name) for name in read_mat(kit.read("devkit/cars_meta.mat"))["class_names"]]
+    with fetch([TRAIN, TEST, DEVKIT, TEST_LABELS], mirror) as (train, test, devkit, labels):
+        kit = Tar(devkit)
+        classes = [str(name) for name in read_mat(kit.read("devkit/cars_meta.mat"))["class_names"]]
 
-    train_images = list_images(kit.read("devkit/cars_train_annos.mat"), "cars_train")
-    test_images = list_images(labels.read_bytes(), "cars_test")
-    splits = {
-        "train": list_members(Tar(train), train_images),
-        "test": list_members(Tar(test), test_images),
-    }
-    return assemble(classes, splits)
+        train_images = list_images(kit.read("devkit/cars_train_annos.mat"), "cars_train")
+        test_images = list_images(labels.read_bytes(), "cars_test")
+        splits = {
+            "train": list_members(Tar(train), train_images),
+            "test": list_members(Tar(test), test_images),
+        }
+        return assemble(classes, splits)
 
 
 def list_images(annotations: bytes, folder: str) -> dict[str, int]:

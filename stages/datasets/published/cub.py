@@ -21,19 +21,19 @@ ROOT = "CUB_200_2011"
 
 def read_cub(mirror: Mirror, waterbirds: bool) -> Dataset:
     """Raises BadInput for an archive that cannot be fetched, or an image that cannot be read."""
-    paths = fetch([CUB, WATERBIRDS] if waterbirds else [CUB], mirror)
-    cub = Tar(paths[0])
-    classes, rows = list_images(cub)
+    with fetch([CUB, WATERBIRDS] if waterbirds else [CUB], mirror) as paths:
+        cub = Tar(paths[0])
+        classes, rows = list_images(cub)
 
-    parts = {"train": rows[rows["train"]], "test": rows[~rows["train"]]}
-    splits = {
-        name: Listed(part[["label"]].reset_index(drop=True), cub.members(part["member"]))
-        for name, part in parts.items()
-    }
-    if waterbirds:
-        splits["ood"] = list_waterbirds(Tar(paths[1]), len(classes))
+        parts = {"train": rows[rows["train"]], "test": rows[~rows["train"]]}
+        splits = {
+            name: Listed(part[["label"]].reset_index(drop=True), cub.members(part["member"]))
+            for name, part in parts.items()
+        }
+        if waterbirds:
+            splits["ood"] = list_waterbirds(Tar(paths[1]), len(classes))
 
-    return assemble(classes, splits)
+        return assemble(classes, splits)
 
 
 def list_images(cub: Tar) -> tuple[list[str], pd.DataFrame]:

@@ -18,9 +18,10 @@ LISTS = Archive(
 
 def read_dogs(mirror: Mirror) -> Dataset:
     """Raises BadInput for an archive that cannot be fetched, or an image that cannot be read."""
-    images, lists = map(Tar, fetch([IMAGES, LISTS], mirror))
-    classes, parts = list_images(lists)
-    return assemble(classes, {name: list_members(images, part) for name, part in parts.items()})
+    with fetch([IMAGES, LISTS], mirror) as paths:
+        images, lists = map(Tar, paths)
+        classes, parts = list_images(lists)
+        return assemble(classes, {name: list_members(images, part) for name, part in parts.items()})
 
 
 def list_images(lists: Tar) -> tuple[list[str], dict[str, dict[str, int]]]:

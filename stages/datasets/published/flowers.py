@@ -39,11 +39,11 @@ CLASSES = " ".join(NAMES.split()).split(", ")
 
 def read_flowers(mirror: Mirror) -> Dataset:
     """Raises BadInput for an archive that cannot be fetched, or an image that cannot be read."""
-    images, labels = fetch([IMAGES, LABELS], mirror)
-    parts = split_images(read_mat(labels.read_bytes())["labels"])
+    with fetch([IMAGES, LABELS], mirror) as (images, labels):
+        parts = split_images(read_mat(labels.read_bytes())["labels"])
 
-    tar = Tar(images)
-    return assemble(CLASSES, {name: list_members(tar, part) for name, part in parts.items()})
+        tar = Tar(images)
+        return assemble(CLASSES, {name: list_members(tar, part) for name, part in parts.items()})
 
 
 def split_images(labels: np.ndarray) -> dict[str, dict[str, int]]:

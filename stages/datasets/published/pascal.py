@@ -42,7 +42,12 @@ def read_pascal(mirror: Mirror) -> Dataset:
 
     Raises BadInput for an archive that cannot be fetched, or an image that cannot be read.
     """
-    tar = Tar(fetch([PASCAL], mirror)[0])
+    with fetch([PASCAL], mirror) as paths:
+        return _read_tar(Tar(paths[0]))
+
+
+def _read_tar(tar: Tar) -> Dataset:
+    """The dataset of its open archive."""
     parts = {name: list_images(tar, file) for name, file in (("train", "train"), ("test", "val"))}
 
     def label(image: str) -> int:

@@ -1,7 +1,8 @@
 """Waterbirds (Sagawa et al., 2019): birds of CUB on land and on water, CUB's ood table (Sec. 4.4).
 
 The table is their test split. The label is the species, of 200: the number before the dot of the
-image's folder, minus 1. The authors publish no checksum, so that of the first use is recorded.
+image's folder, minus 1. The authors publish no checksum, so that of the first archive that can
+be read is recorded.
 """
 
 import io

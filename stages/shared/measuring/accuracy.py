@@ -1,8 +1,8 @@
 """Measures of classifiers: top-1, many/medium/few-shot classes, Waterbird groups, paired gains.
 
 They need predictions.csv and nothing else of a run, so that another revision's run can be measured
-as well. Accuracies are percentages with two decimals; intervals are 95 % bootstrap intervals over
-trials and test images.
+as well. Accuracies are percentages with two decimals; 95 % intervals are over trials and test
+images.
 """
 
 from collections.abc import Callable
@@ -15,11 +15,12 @@ import pandas as pd
 
 from stages.shared.errors import BadInput
 from stages.shared.manifests import TEXT
-from stages.shared.measuring.bootstrap import (
+from stages.shared.measuring.intervals import (
     Weights,
     accuracy,
     class_accuracy,
     interval,
+    leave_out,
     resample,
     whole,
     worst_accuracy,
@@ -48,6 +49,20 @@ class Answers(NamedTuple):
 Splits = dict[str, Answers]  # `test`, and `ood` where the dataset has one
 SplitWeights = dict[str, Weights]
 Statistic = Callable[[Splits, SplitWeights], np.ndarray]  # a share in each resample
+
+
+class Draws(NamedTuple):
+    """What a measure and its interval are made of; arms share them, so that gains are paired."""
+
+    whole: SplitWeights  # everything once
+    resampled: SplitWeights  # the images drawn anew
+    left_out: SplitWeights  # all trials but one
+
+    def measure(self, share: Callable[[SplitWeights], np.ndarray]) -> list[float]:
+        """The share, and the ends of its interval, in percent."""
+        value = float(share(self.whole)[0])
+        low, high = interval(value, share(self.resampled), share(self.left_out))
+        return [percent(value), percent(low), percent(high)]
 
 
 def read_answers(source: Path | IO[str], name: str = "") -> Splits:
@@ -149,14 +164,14 @@ def measure_groups(ood: Answers) -> dict[str, Any]:
     return {"average": percent(ood.correct.mean()), "worst": min(groups.values()), "groups": groups}
 
 
-def draw_weights(base: Splits, count: int) -> SplitWeights:
-    """`count` resamples of each split's trials and images.
-
-    All arms share them, so that gains are paired.
-    """
-    return {
-        split: resample(len(part.predicted), part.groups, count) for split, part in base.items()
-    }
+def draw_weights(base: Splits, count: int) -> Draws:
+    """The draws of the splits' trials and images, with `count` resamples of the images."""
+    shapes = {split: part.predicted.shape for split, part in base.items()}
+    return Draws(
+        {split: whole(*shape) for split, shape in shapes.items()},
+        {split: resample(len(part.predicted), part.groups, count) for split, part in base.items()},
+        {split: leave_out(*shape) for split, shape in shapes.items()},
+    )
 
 
 def part_statistics(base: Splits, shots: dict[str, np.ndarray]) -> dict[str, Statistic]:
@@ -199,13 +214,12 @@ def worst(answers: Splits, weights: SplitWeights) -> np.ndarray:
 
 
 def measure_gain(
-    arm: Splits, base: Splits, shots: dict[str, np.ndarray], weights: SplitWeights
+    arm: Splits, base: Splits, shots: dict[str, np.ndarray], draws: Draws
 ) -> dict[str, Any]:
     """What an arm adds to the baseline, in points, paired by trial and image.
 
     One entry of `gain` in metrics/evaluate.json.
     """
-    ones = {split: whole(*part.predicted.shape) for split, part in base.items()}
     parts = part_statistics(base, shots)
     statistics = {"top1": top1} | {name: parts[name] for name in shots if name in parts}
     if "ood" in base:
@@ -213,21 +227,21 @@ def measure_gain(
 
     result: dict[str, Any] = {}
     for name, statistic in statistics.items():
-        result[name] = percent((statistic(arm, ones) - statistic(base, ones))[0])
-        ends = interval(statistic(arm, weights) - statistic(base, weights))
-        result[f"{name}_ci"] = [percent(end) for end in ends]
+        value, *ends = draws.measure(partial(added, statistic, arm, base))
+        result |= {name: value, f"{name}_ci": ends}
 
     return result
 
 
-def measure_parts(
-    answers: Splits, shots: dict[str, np.ndarray], weights: SplitWeights
-) -> pd.DataFrame:
+def added(statistic: Statistic, arm: Splits, base: Splits, weights: SplitWeights) -> np.ndarray:
+    return statistic(arm, weights) - statistic(base, weights)
+
+
+def measure_parts(answers: Splits, shots: dict[str, np.ndarray], draws: Draws) -> pd.DataFrame:
     """Part, accuracy, and the low and high end of its interval, by part of the test data."""
-    ones = {split: whole(*part.predicted.shape) for split, part in answers.items()}
     rows = []
     for name, statistic in part_statistics(answers, shots).items():
-        ends = interval(statistic(answers, weights))
-        rows.append([name, *map(percent, (statistic(answers, ones)[0], *ends))])
+        measured = draws.measure(partial(statistic, answers))
+        rows.append([name, *(min(max(percentage, 0.0), 100.0) for percentage in measured)])
 
     return pd.DataFrame(rows, columns=["part", "accuracy", "low", "high"])

@@ -12,6 +12,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,18 +26,18 @@ from stages.shared.watching.seconds import note_seconds
 
 PIPELINE = Path("dvc.yaml")
 STAGE = "DVC_STAGE"  # how DVC tells a command which stage it is
-HASHED = 64 * 2**20  # bytes of a stage's inputs, the smallest files first; others go by their times
+HASHED = 64 * 2**20  # bytes of a stage's inputs, the smallest files first; see is_changed
 NOWHERE = "is not there"
 
 
 class File(NamedTuple):
-    """A file as it was: two are the same where these are, and may be where `content` is."""
+    """A file as it was, with its hash where that was taken."""
 
     size: int
     written: int  # ns
     changed: int  # ns; also of its name and rights
     number: int  # the inode
-    content: str | None = None  # its hash, where that was taken
+    content: str | None = None
 
 
 class Stage(NamedTuple):
@@ -77,7 +78,8 @@ def run(main: Callable[[], None]) -> None:
             remove(out)
         raise
 
-    note_seconds(_noted.stage.name, (time.time_ns() - LOADED_AT) / 1e9)
+    with suppress(OSError):  # the output is whole: a disk that has become full does not spoil it
+        note_seconds(_noted.stage.name, (time.time_ns() - LOADED_AT) / 1e9)
 
     # DVC reads the inputs when this process has ended: the sooner, the less can change before
     sys.stdout.flush()
@@ -155,13 +157,20 @@ def changes(inputs: Inputs) -> Iterator[str]:
             yield f"{path}: has appeared"
         elif after is None:
             yield f"{path}: has gone"
-        elif after != before._replace(content=None) and not same_content(path, before):
+        elif is_changed(path, before, after):
             yield f"{path}: has changed"
 
 
-def same_content(path: Path, before: File) -> bool:
-    """Whether a file that was touched holds what it held, as far as that is known."""
-    return before.content is not None and content_of(path) == before.content
+def is_changed(path: Path, before: File, after: File) -> bool:
+    """Whether a file holds something else: by its hash, if anything about the file differs.
+
+    One that was not hashed goes by size and time of writing alone: a hard link, as of a checkout
+    that goes on beside, changes the rest, too.
+    """
+    if before.content is None:
+        return (after.size, after.written) != (before.size, before.written)
+
+    return after != before._replace(content=None) and content_of(path) != before.content
 
 
 def values_of(leaves: list[str]) -> dict[str, Any]:

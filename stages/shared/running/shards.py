@@ -124,9 +124,13 @@ class Shards:
         return (self.work / f"{name}.csv").exists() and (self.work / "result" / name).exists()
 
     def _made(self, shard: int) -> set[str]:
-        """The keys of the shard's images that are there."""
-        with suppress(FileNotFoundError):  # another process has just written the shard
-            return {path.stem for path in self._folder(shard).glob("*.png")}
+        """The keys of the shard's images that are there; a loss of power may leave empty files."""
+        with (
+            suppress(FileNotFoundError),  # another process has just written the shard
+            os.scandir(self._folder(shard)) as entries,
+        ):
+            images = [entry for entry in entries if entry.name.endswith(".png")]
+            return {entry.name.removesuffix(".png") for entry in images if entry.stat().st_size}
         return set()
 
     def _write_if_whole(self, shard: int) -> None:
@@ -145,8 +149,8 @@ class Shards:
     def _write(self, shard: int) -> None:
         """Write the shard and its part of the manifest; its images go to the store.
 
-        Both files are renamed when they are complete, so that a run that is killed leaves each
-        whole or absent.
+        Both files are renamed when they are complete and on the disk, so that a run that is killed,
+        or a machine that loses its power, leaves each whole or absent.
         """
         name = shard_name(shard)
         rows = self._range(shard)
@@ -157,12 +161,19 @@ class Shards:
         images = ((path.name, path.read_bytes()) for path in paths)
         part = self.rows.iloc[self._numbers(shard)]
         extents = write_shard(unfinished, images, part["label"])
-        unfinished.replace(self.work / "result" / name)
+        _rename(unfinished, self.work / "result" / name)
 
         write_csv(unfinished, locate_rows(part, name, extents))
-        unfinished.replace(self.work / f"{name}.csv")
+        _rename(unfinished, self.work / f"{name}.csv")
 
         if self.store.is_on():
             for row, path in zip(rows, paths, strict=True):
                 self.store.take(path, self.stored_name(row))
         shutil.rmtree(self._folder(shard), ignore_errors=True)
+
+
+def _rename(file: Path, path: Path) -> None:
+    """Rename a file after its content is on the disk: else a loss of power may leave it empty."""
+    with file.open("rb") as written:
+        os.fsync(written.fileno())
+    file.replace(path)

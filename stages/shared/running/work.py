@@ -26,7 +26,8 @@ from stages.shared.running.inputs import check_inputs
 KEPT_SECONDS = 7 * 24 * 3600  # of work that was broken off
 UNWRITABLE = tuple(map(os.strerror, (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)))
 INTERRUPTED = 130  # the shell's status of a process that Ctrl-C has ended
-LIBRARIES = ("torch", "torchvision", "diffusers", "transformers", "peft")
+# pillow makes the bytes of images, numpy draws their order
+LIBRARIES = ("torch", "torchvision", "diffusers", "transformers", "peft", "pillow", "numpy")
 
 
 def work_key(params: Section, inputs: list[Path], *settings: object) -> str:
@@ -89,7 +90,7 @@ def work_folder(stage: str, key: str) -> Iterator[Path]:
         _locked(Path(".work") / stage / "lock", stage),
         _locked(folder.with_suffix(".lock"), stage),
     ):
-        _clear_old(folder.parent)
+        _clear_old(stage)
         folder.mkdir(exist_ok=True)
 
         yield folder
@@ -140,14 +141,23 @@ def _locked(path: Path, stage: str) -> Iterator[None]:
         yield
 
 
-def _clear_old(stage_folder: Path) -> None:
-    """Remove work that nobody has gone on with for a week; what another run holds stays."""
-    stage = stage_folder.name
+def _clear_old(stage: str) -> None:
+    """Remove work that nobody has gone on with for a week; what another run holds stays.
 
-    for folder in [path for path in stage_folder.iterdir() if path.is_dir()]:
-        with suppress(BadInput), _locked(stage_folder / f"{folder.name}.lock", stage):
+    Of train/diffmix that of all arms: nothing runs any more of an arm that was removed or renamed.
+    Lock files stay: one that is removed while it is opened would lock nothing.
+    """
+    own = folder_of(stage, "")
+    siblings = _subfolders(own.parent) if "/" in stage else [own]
+
+    for folder in [folder for sibling in siblings for folder in _subfolders(sibling)]:
+        with suppress(BadInput), _locked(folder.with_suffix(".lock"), stage):
             if time.time() - _last_change(folder) > KEPT_SECONDS:
                 shutil.rmtree(folder)
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    return [path for path in folder.iterdir() if path.is_dir()]
 
 
 def _last_change(folder: Path) -> float:

@@ -18,12 +18,14 @@ def note_seconds(stage: str, seconds: float) -> None:
 def read_seconds(arms: Collection[str]) -> dict[str, float]:
     """What each stage took, the longest first; a stage that never ran here has none.
 
-    Of arms that are none of `arms`, since an earlier run had others, nothing is told.
+    Nor has one that found the disk full, and left its file empty. Of arms that are none of `arms`,
+    since an earlier run had others, nothing is told.
     """
     taken = {
-        path.name: float(path.read_text())
+        path.name: float(text)
         for path in FOLDER.glob("*")
-        if "@" not in path.name or path.name.partition("@")[2] in arms
+        if (text := path.read_text())
+        and ("@" not in path.name or path.name.partition("@")[2] in arms)
     }
     return dict(sorted(taken.items(), key=lambda entry: (-entry[1], entry[0])))
 

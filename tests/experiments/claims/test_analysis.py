@@ -112,11 +112,36 @@ def test_of_families_without_any_effect_one_in_twenty_decides_something(deviatio
     assert 0.03 < wrong / 1000 < 0.065  # 5 %, give or take two deviations of the simulation
 
 
-def test_so_many_replicates_decide_an_undecided_part_and_no_fewer():
-    found = interval(1.0, 2.0, 7)
-    needed = replicates_needed(found, GREATER)
-    assert judge_part(interval(1.0, 2.0, needed), GREATER) != "undecided"
-    assert judge_part(interval(1.0, 2.0, needed - 1), GREATER) == "undecided"
+def decided(value: float, deviation: float, rule: Rule, count: int) -> float:
+    """The share of 2,000 sets of so many replicates that decide the part."""
+    sets = np.random.default_rng(0).normal(value, deviation, (2000, count))
+    verdicts = [judge_part(estimate(list(each)), rule) for each in sets]
+    return 1 - verdicts.count("undecided") / len(verdicts)
+
+
+@pytest.mark.parametrize(
+    ("value", "deviation", "rule"),
+    [
+        (5.0, 8.0, GREATER),
+        (1.3, 1.6, GREATER),
+        (-1.5, 3.3, GREATER),
+        (-1.0, 1.7, NOT_WORSE),
+        (-3.8, 1.3, Rule("not-worse", 5.0)),
+    ],
+)
+def test_so_many_replicates_decide_a_part_in_half_of_the_sets_and_half_as_many_do_not(
+    value, deviation, rule
+):
+    needed = replicates_needed(interval(value, deviation, 7), rule)
+    assert decided(value, deviation, rule, needed) >= 0.5
+    assert decided(value, deviation, rule, needed // 2) < 0.4
+
+
+def test_so_many_replicates_may_seldom_show_equivalence():
+    """An interval of just the margins' width lies between them where its mean is just 0."""
+    needed = replicates_needed(interval(0.0, 6.0, 7), GREATER)
+    assert judge_part(interval(0.0, 6.0, needed), GREATER) == "equivalent"
+    assert decided(0.0, 6.0, GREATER, needed) < 0.25
 
 
 def test_a_part_that_lies_on_the_margin_is_never_decided():

@@ -11,7 +11,14 @@ from experiments.claims.analysis import (
     p_values_of_claim,
     p_values_of_part,
 )
-from experiments.claims.page import compare_with_flips, render, tell_claim, tell_p
+from experiments.claims.page import (
+    compare_with_flips,
+    explain_replicates,
+    least_p,
+    render,
+    tell_claim,
+    tell_p,
+)
 from experiments.claims.schema import (
     CLAIMS_FILE,
     MEASURES,
@@ -29,7 +36,7 @@ from experiments.claims.verdicts import (
     judge_all,
     rule_of,
 )
-from experiments.intervals import estimate
+from experiments.intervals import estimate, sign_flip
 from experiments.running.ledger import Ledger
 from experiments.running.plans import Spent, fingerprints_of
 from experiments.tables.recipes import Case, parse, read_preset
@@ -95,9 +102,10 @@ def test_every_row_of_the_claims_is_a_row_of_a_table():
     assert set(find_cases(claims, PRESET)) == {row for part in parts for row in rows_of(part)}
 
 
-def test_the_papers_ten_claims_are_there_in_its_own_words():
+def test_ten_claims_are_the_papers_and_begin_with_a_quotation():
     claims = read_claims().claims
     assert [key for key, claim in claims.items() if claim.paper] == list("abcdefghij")
+    assert all(claims[key].paper.startswith('"') for key in "abcdefghij")
 
 
 def test_a_difference_is_taken_in_each_replicate(ledger):
@@ -326,17 +334,62 @@ def test_the_page_tells_the_p_of_each_verdict():
     assert tell_p({}) == ["", "", ""], "a claim that lacks a replicate"
 
 
+STANDING = GAMMA.model_dump() | {"verdict": "holds", "p_sign_flip": 0.0}
+
+
+def flipped(replicates: int, claims: int, parts: list[dict]) -> dict:
+    """A family of so many claims, of which one has these parts; and one that does not count."""
+    claim = {"family": FAMILIES[0], "verdict": "undecided", "parts": []}
+    others = {str(number): claim for number in range(1, claims)}
+    unmeasured = {"none": claim | {"verdict": "not measurable"}}
+    found = {"e": claim | {"parts": parts}} | others | unmeasured
+    return {"replicates": replicates, "level": 0.05, "claims": found}
+
+
 def test_what_stands_by_students_t_alone_is_named():
     parts = [
         GAMMA.model_dump() | {"verdict": "holds", "p_sign_flip": 0.0156},
         GAMMA.model_dump() | {"verdict": "holds", "p_sign_flip": 0.0625},
         GAMMA.model_dump() | {"verdict": "undecided", "p_sign_flip": 0.9},
     ]
-    said = compare_with_flips({"replicates": 7, "claims": {"e": {"parts": parts}}})
+    said = compare_with_flips(flipped(7, 10, parts))
 
     rows = "table6/5-shot s=0.5 gamma=0.5 > table6/5-shot s=0.5 gamma=1.0"
     assert f"for 1 of the 2 comparisons that hold or fail (not for e's {rows}, top1)" in said
     assert "In 7 replicates its p cannot be below 0.016" in said
+
+
+@pytest.mark.parametrize(
+    ("replicates", "claims", "least"),
+    [(7, 10, "0.016"), (8, 10, "0.0078"), (7, 4, "0.016")],
+)
+def test_flips_are_too_few_where_their_least_p_is_above_holms_first_step(replicates, claims, least):
+    """The step is 0.05 / 10 = 0.005 or 0.05 / 4 = 0.0125."""
+    said = compare_with_flips(flipped(replicates, claims, [STANDING]))
+    assert f"In {replicates} replicates its p cannot be below {least}, which is too much" in said
+    assert said.endswith("a claim that holds takes Student's word for it.")
+
+
+@pytest.mark.parametrize(
+    ("replicates", "claims", "least"),
+    [(9, 10, "0.0039"), (12, 10, "0.00049"), (7, 3, "0.016")],
+)
+def test_flips_suffice_where_their_least_p_passes_holms_first_step(replicates, claims, least):
+    said = compare_with_flips(flipped(replicates, claims, [STANDING]))
+    assert said.endswith(f"In {replicates} replicates its p cannot be below {least}.")
+
+
+@pytest.mark.parametrize("replicates", [7, 12, 20])
+def test_the_least_p_by_flips_is_that_of_replicates_that_agree(replicates):
+    """Of 20 not all flips are looked at, so that it is 2 / 10,000."""
+    values = [float(value) for value in range(1, replicates + 1)]
+    assert sign_flip(values, 0.0) == pytest.approx(least_p(replicates))
+
+
+def test_fewer_replicates_than_the_rules_ask_for_are_told():
+    content = {"replicates": 4, "replicates_asked": 7}
+    assert explain_replicates(content, "toybirds").endswith("The rules ask for 7 replicates.")
+    assert "rules ask" not in explain_replicates(content | {"replicates": 7}, "toybirds")
 
 
 def test_with_few_replicates_nothing_is_said_of_flips(page):

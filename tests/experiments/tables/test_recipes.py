@@ -33,7 +33,7 @@ from stages.shared.errors import BadInput
 from tests.support.closure import ROOT
 
 TABLES = [
-    "arms", "beyond", "epochs", "fig10", "fig6", "fig7a", "fig7b", "methods", "steep",
+    "arms", "beyond", "epochs", "fig10", "fig6", "fig7a", "fig7b", "methods", "steep", "tails",
     "table1", "table2", "table3", "table4", "table5", "table6",
 ]  # fmt: skip
 PRESET = read_preset("toybirds")

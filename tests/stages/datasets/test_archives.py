@@ -5,11 +5,12 @@ What fails says so in one line.
 
 import hashlib
 import socket
+from pathlib import Path
 
 import pytest
 
 from stages.datasets.fetching import archives, transfer
-from stages.datasets.fetching.archives import Archive, Mirror, fetch
+from stages.datasets.fetching.archives import Archive, Mirror
 from stages.shared.errors import BadInput
 from tests.support.archive_server import Site, serving
 
@@ -43,6 +44,12 @@ def site():
     with serving() as site:
         site.files["birds.tgz"] = CONTENT
         yield site
+
+
+def fetch(wanted: list[Archive], mirror: Mirror) -> list[Path]:
+    """Where the archives lie, for a reader that finds nothing wrong with them."""
+    with archives.fetch(wanted, mirror) as paths:
+        return paths
 
 
 def birds(site: Site, checksum: str | None = digest(CONTENT)) -> Archive:
@@ -225,12 +232,40 @@ def test_a_recorded_checksum_holds_from_then_on(site, folder, tmp_path, by_hand)
     line = refusal(birds(site, None), Mirror(archive=str(tmp_path)) if by_hand else NO_MIRROR)
 
     assert digest(CONTENT) in line
+    record = folder / "birds.tgz.checksum"
+    assert line.endswith(f"; if the recorded one is wrong, remove it from {record}")
+
+
+@pytest.mark.parametrize("by_hand", [False, True])
+def test_an_archive_that_could_not_be_read_does_not_bar_the_good_one(
+    site, folder, tmp_path, by_hand
+):
+    """As a truncated one: what a reader refuses leaves no checksum behind."""
+
+    def refuse_first(mirror: Mirror) -> None:
+        with archives.fetch([birds(site, None)], mirror):
+            raise BadInput("birds.tgz: is no whole archive")
+
+    mirror = Mirror(archive=str(tmp_path)) if by_hand else NO_MIRROR
+    (tmp_path / "birds.tgz").write_bytes(CONTENT[:HALF])
+    site.files["birds.tgz"] = CONTENT[:HALF]
+    with pytest.raises(BadInput, match="is no whole archive"):
+        refuse_first(mirror)
+    (folder / "birds.tgz").unlink(missing_ok=True)
+
+    (tmp_path / "birds.tgz").write_bytes(CONTENT)
+    site.files["birds.tgz"] = CONTENT
+    fetch([birds(site, None)], mirror)
+    assert (folder / "birds.tgz.checksum").read_text().strip() == digest(CONTENT)
 
 
 def test_a_committed_checksum_comes_before_the_first_use(site, tmp_path, monkeypatch):
     (tmp_path / "checksums.csv").write_text(f"name,checksum\nbirds.tgz,{digest(b'other')}\n")
     monkeypatch.setattr(archives, "CHECKSUMS", tmp_path / "checksums.csv")
-    assert digest(b"other") in refusal(birds(site, None))
+    line = refusal(birds(site, None))
+
+    assert digest(b"other") in line
+    assert line.endswith(f"remove it from {tmp_path}/checksums.csv")
 
 
 def test_a_web_page_is_not_recorded_for_an_archive(site, folder):

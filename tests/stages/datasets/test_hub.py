@@ -153,7 +153,41 @@ def test_the_folder_of_the_first_use_is_held_to(tmp_path):
     read(root)
     write(root, {"test": [1]}, NAMED)
 
-    assert refusal(root).startswith(f"{root}: its checksum is sha256:")
+    line = refusal(root)
+    record = tmp_path / f"kept/someone--birds@{COMMIT}.checksum"
+    assert line.startswith(f"{root}: its checksum is sha256:")
+    assert line.endswith(f"; if the recorded one is wrong, remove it from {record}")
+
+
+def test_a_folder_that_could_not_be_read_does_not_bar_the_good_one(tmp_path):
+    labels = {"train": [1, 0], "test": [0]}
+    assert "is not a readable image" in refusal(write(tmp_path / "hub", labels, NAMED, broken=True))
+
+    assert read(write(tmp_path / "hub", labels, NAMED)).classes == ["red kite", "jay"]
+
+
+def test_an_underscore_stays_where_a_space_would_make_two_classes_one(tmp_path):
+    feature = NAMED | {"names": ["a_b", "a b", "c_d"]}
+    dataset = read(write(tmp_path / "hub", {"train": [0, 1, 2], "test": [0]}, feature))
+    assert dataset.classes == ["a_b", "a b", "c d"]
+
+
+@pytest.mark.parametrize(
+    ("names", "line"),
+    [
+        (
+            ["jay", "jay\u200b"],
+            r"class jay\u200b: looks like another class ('jay', 'jay\u200b'); rename it in a copy",
+        ),
+        (
+            ["jay", "e\nmu"],
+            r"class e\nmu': the name has unprintable characters; rename it in a copy",
+        ),
+    ],
+)
+def test_names_that_people_cannot_tell_apart_are_refused(tmp_path, names, line):
+    root = write(tmp_path / "hub", {"train": [1, 0], "test": [0]}, NAMED | {"names": names})
+    assert line in refusal(root)
 
 
 @pytest.mark.parametrize("revision", ["main", "v1.0", COMMIT[:7], COMMIT.upper()])

@@ -15,7 +15,7 @@ from stages import download
 from stages.datasets.dataset import Dataset
 from stages.datasets.fetching import transfer
 from stages.datasets.fetching.archives import Mirror
-from stages.datasets.published import pascal
+from stages.datasets.published import cub, pascal
 from stages.shared.errors import BadInput
 from stages.shared.manifests import read_classes
 from stages.shared.tables import Table
@@ -174,6 +174,20 @@ def test_strange_waterbirds_are_refused(site, monkeypatch, rows, line):
 
     with pytest.raises(BadInput, match=line):
         get("cub", waterbirds=True)
+
+
+def test_waterbirds_that_were_truncated_do_not_bar_whole_ones(site, tmp_path):
+    """The one dataset without a published checksum: that of a broken archive is not recorded."""
+    folder = layouts.save(tmp_path / "by hand", site.files)
+    archive = folder / cub.WATERBIRDS.name
+    whole = archive.read_bytes()
+
+    archive.write_bytes(whole[:-20])
+    with pytest.raises(BadInput, match=r"is no whole archive .*; remove it, and get it anew"):
+        get("cub", waterbirds=True, mirror=Mirror(archive=str(folder)))
+
+    archive.write_bytes(whole)
+    get("cub", waterbirds=True, mirror=Mirror(archive=str(folder)))
 
 
 def test_aircraft_trains_on_train_alone_and_is_named_by_variant():

@@ -1,6 +1,7 @@
 """What changes under a running stage ends it, and is not recorded; what does not, does no harm."""
 
 import os
+import shutil
 import time
 from pathlib import Path
 
@@ -152,6 +153,37 @@ def test_files_beyond_what_is_hashed_go_by_their_times(monkeypatch):
 
     with pytest.raises(BadInput, match=r"^base/large: has changed while"):
         run(make(lambda: Path("base/large").touch()))
+
+
+def link(path: str) -> None:
+    """Another name for the same file, as a parallel checkout by hard links gives it."""
+    os.link(path, "linked")
+
+
+def link_anew(path: str) -> None:
+    """The same file by way of a copy, as `dvc checkout` puts one in its place."""
+    shutil.copy2(path, "copy")
+    os.replace("copy", path)
+
+
+@pytest.mark.parametrize("change", [link, link_anew])
+def test_a_link_to_a_file_beyond_what_is_hashed_does_no_harm(monkeypatch, change):
+    monkeypatch.setattr(inputs, "HASHED", 3)
+    write("base/large", "1" * 100)
+
+    with pytest.raises(ProcessEnd):
+        run(make(lambda: change("base/large")))
+    assert Path("made/own/result").exists()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full is Linux's")
+def test_a_disk_that_is_full_when_all_is_done_does_not_spoil_the_result():
+    Path(".work/seconds").mkdir(parents=True)
+    Path(".work/seconds/make@own").symlink_to("/dev/full")
+
+    with pytest.raises(ProcessEnd):
+        run(make())
+    assert Path("made/own/result").exists()
 
 
 def test_code_that_was_written_while_it_was_loaded_is_refused(monkeypatch):

@@ -1,6 +1,7 @@
 """Shards are written when they are whole, by whoever made their last image, and once."""
 
 import fcntl
+import os
 
 import pandas as pd
 import pytest
@@ -47,6 +48,31 @@ def test_a_shard_is_written_with_its_last_image_and_its_files_go(open_shards, tm
 def test_what_was_made_is_not_lacking_after_an_interruption(open_shards):
     open_shards().add([0, 1, 3], [IMAGES[0], IMAGES[1], IMAGES[3]])
     assert open_shards().lacking().tolist() == [False, False, True, False, True]
+
+
+def test_an_empty_image_is_made_again(open_shards, tmp_path):
+    """As a loss of power leaves it."""
+    open_shards().add([0, 2, 4], [IMAGES[0], IMAGES[2], IMAGES[4]])
+    (tmp_path / "images/shard-00000.tar/00000000.png").write_bytes(b"")
+
+    shards = open_shards()
+    shards.wanted = shards.lacking()
+    assert shards.wanted.tolist() == [True, True, False, True, False]
+
+    shards.add([1], [IMAGES[1]])
+    assert written(shards) == ["shard-00002.tar"]
+
+    shards.add([0, 3], [IMAGES[0], IMAGES[3]])
+    assert Table(tmp_path / "result", shards.finish()).read(0) == IMAGES[0]
+
+
+def test_a_shard_is_on_the_disk_before_it_has_its_name(open_shards, tmp_path, monkeypatch):
+    """Else a loss of power may leave the name without the content."""
+    synced = []
+    monkeypatch.setattr(os, "fsync", lambda number: synced.append(written(open_shards())))
+    open_shards().add([0, 1], IMAGES[:2])
+
+    assert synced == [[], ["shard-00000.tar"]]  # the tar, then its part of the manifest
 
 
 def test_a_shard_without_its_part_of_the_manifest_is_made_again(open_shards, tmp_path):

@@ -5,12 +5,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from subprocess import DEVNULL, PIPE
 
 import pytest
 
 from stages.shared.params import Section
+from stages.shared.running import work
 from stages.shared.running.work import publish, work_folder, work_key
 from tests.support.closure import ROOT
 
@@ -37,10 +39,17 @@ def test_the_key_covers_parameters_and_inputs(tmp_path):
     assert first != work_key(Params(strength=0.5), [plan])
 
 
-def interrupted(key: str) -> Path:
+@pytest.mark.parametrize("library", ["torch", "pillow", "numpy"])
+def test_the_key_covers_the_libraries_that_bytes_and_orders_depend_on(monkeypatch, library):
+    first = work_key(Params(strength=0.5), [])
+    monkeypatch.setattr(work, "version", lambda name: "other" if name == library else version(name))
+    assert work_key(Params(strength=0.5), []) != first
+
+
+def interrupted(key: str, stage: str = "synthesize") -> Path:
     """The folder of work that has left a shard behind and was broken off."""
     try:
-        with work_folder("synthesize", key) as folder:
+        with work_folder(stage, key) as folder:
             (folder / "shard").write_text("x")
             raise KeyboardInterrupt
     except SystemExit:
@@ -78,6 +87,27 @@ def test_work_that_nobody_went_on_with_for_a_week_is_cleared():
         assert not old.exists()
 
 
+def test_old_work_of_an_arm_that_is_no_more_is_cleared_by_another_arm(root):
+    old = interrupted("one", "train/removed")
+    young = interrupted("two", "train/removed")
+    foreign = interrupted("one", "finetune")
+    for path in (old / "shard", old, foreign / "shard", foreign):
+        os.utime(path, (0, 0))
+
+    with work_folder("train/diffmix", "one"):
+        assert not old.exists()
+        assert young.exists()
+        assert foreign.exists()
+
+
+def test_old_work_of_another_arm_that_is_gone_on_with_elsewhere_stays(root):
+    with held(root, root, "one", "train/other"):
+        os.utime(root / ".work/train/other/one", (0, 0))
+
+        with work_folder("train/diffmix", "one"):
+            assert (root / ".work/train/other/one").exists()
+
+
 def test_old_work_that_is_gone_on_with_elsewhere_stays(root):
     with held(root, root, "one"):
         os.utime(root / ".work/train/one", (0, 0))
@@ -96,19 +126,19 @@ def test_finished_work_is_cleared():
 CODE = """
 import sys
 from stages.shared.running.work import work_folder
-with work_folder('train', sys.argv[1]):
+with work_folder(sys.argv[2], sys.argv[1]):
     print('at work', flush=True)
     sys.stdin.read()
 """
 
 
 @contextmanager
-def held(workspace: Path, root: Path, key: str) -> Iterator[None]:
+def held(workspace: Path, root: Path, key: str, stage: str = "train") -> Iterator[None]:
     """Another process at work in a workspace of its own, below `workspace`."""
     elsewhere = workspace / "elsewhere"
     elsewhere.mkdir(exist_ok=True)
     environment = os.environ | {"DVC_ROOT": str(root), "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-c", CODE, key]
+    command = [sys.executable, "-c", CODE, key, stage]
 
     with subprocess.Popen(
         command, cwd=elsewhere, env=environment, stdin=PIPE, stdout=PIPE
@@ -121,7 +151,7 @@ def held(workspace: Path, root: Path, key: str) -> Iterator[None]:
 def second_run(folder: Path, key: str) -> str:
     """What another process that wants to work in `folder` says to stderr."""
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-c", CODE, key]
+    command = [sys.executable, "-c", CODE, key, "train"]
     done = subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True, stdin=DEVNULL
     )

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from stages.shared.watching.seconds import note_seconds, read_seconds, tell_seconds
+from stages.shared.watching.seconds import FOLDER, note_seconds, read_seconds, tell_seconds
 
 
 @pytest.fixture(autouse=True)
@@ -33,6 +33,12 @@ def test_all_together_and_each_that_took_a_second():
     assert tell_seconds(taken) == (
         "3 min 23 s when each stage last ran here; in seconds: finetune 152, train@diffmix 50"
     )
+
+
+def test_a_file_that_a_full_disk_left_empty_is_none():
+    note_seconds("plan", 2.0)
+    (FOLDER / "filter").touch()
+    assert read_seconds([]) == {"plan": 2.0}
 
 
 def test_where_no_stage_ran_nothing_is_known():
