@@ -211,7 +211,7 @@ def test_without_the_store_a_batch_is_the_plans_own_whatever_is_lacking(open_sha
 
 def test_with_the_store_batches_are_made_of_what_is_lacking(open_shards):
     plan = plan_of([""] * 6, [0.5, 0.7] * 3)
-    open_shards(plan, "work", "1").add([0], [b""])
+    open_shards(plan, "work", "1").add([0], [b"made before"])
 
     batches = stage.share_batches(plan, open_shards(plan, "work", "1"), PAIRS)
     assert [batch.tolist() for batch in batches] == [[1, 3], [2, 4], [5]]
