@@ -203,7 +203,7 @@ def test_a_larger_plan_takes_the_images_of_a_smaller_one_from_the_store(
 
 def test_without_the_store_a_batch_is_the_plans_own_whatever_is_lacking(open_shards):
     plan = plan_of([""] * 6, [0.5, 0.7] * 3)
-    open_shards(plan, "work").add([0], [b""])
+    open_shards(plan, "work").add([0], [b"made before"])
 
     batches = stage.share_batches(plan, open_shards(plan, "work"), PAIRS)
     assert [batch.tolist() for batch in batches] == [[0, 2], [1, 3], [4], [5]]
